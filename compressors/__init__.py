@@ -1,0 +1,1 @@
+"""Stages that make text shorter. One method, one file."""

@@ -1,0 +1,1 @@
+"""Where prompts pass through: the pipeline, and the ways into it."""

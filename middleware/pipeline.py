@@ -1,0 +1,211 @@
+"""Stages in order, measured, guarded and within a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig, RunnableSerializable
+from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
+
+from tersely.budget import Budget, BudgetLike
+from tersely.contracts import Backend, Capability, Context, Need, Stage
+from tersely.errors import ConfigError, first_fault
+from tersely.middleware import scope
+from tersely.middleware.engine import Run, name_of, prepare
+from tersely.middleware.passage import Passage, Result, model_of
+from tersely.middleware.scope import Override
+from tersely.middleware.session import Conversations, Session
+from tersely.prompt import KINDS, Kind, Prompt
+from tersely.registry import stage as stage_named
+from tersely.report import Mode
+
+NEEDED: dict[Need, Capability] = {"embeds": "embeds"}
+"""What a stage's need asks of the backend."""
+
+
+class Pipeline(RunnableSerializable[Any, Any]):
+    """Stages in order, in front of a model.
+
+    Give it any request that an adapter reads (a text, chat messages, a request body, LangChain
+    messages or documents) and it gives back the same shape with fewer tokens. It is a
+    langchain-core Runnable, so `pipeline | model` works, and a Stage, so pipelines nest.
+
+    `budget` is what the prompt may cost; texts of fewer tokens than `floor` are left alone;
+    `fallback` serves when a stage fails or runs out of time. With `strict` a failure raises
+    instead of sending the text on unchanged. A stage may be given as a value, by its registry
+    name, or as `{name: {setting: value}}`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    stages: tuple[Any, ...] = ()
+    budget: Budget = Field(default_factory=Budget)
+    model: str = ""
+    mode: Mode = "optimize"
+    strict: bool = False
+    floor: int = Field(default=0, ge=0)
+    fallback: Any = None
+    seed: int = 0
+    backend: Any = Field(default=None, exclude=True, repr=False)
+
+    _conversations: Conversations = PrivateAttr(default_factory=Conversations)
+
+    def __init__(self, stages: Any = (), **settings: Any) -> None:
+        """Raises ConfigError that names the setting, its value and the mend."""
+        alone = isinstance(stages, str | Mapping | Stage)
+        settings["stages"] = tuple(as_stage(item) for item in ([stages] if alone else stages))
+        settings["budget"] = Budget.of(settings.get("budget"))
+        if settings.get("fallback") is not None:
+            settings["fallback"] = as_stage(settings["fallback"])
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise ConfigError(f"pipeline {first_fault(error)}") from error
+        _check_needs(self.stages, self.backend)
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Every kind that one of the stages takes."""
+        taken = {kind for stage in self.stages for kind in stage.kinds}
+        return tuple(kind for kind in KINDS if kind in taken)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Nothing: needs are met stage by stage."""
+        return frozenset()
+
+    @property
+    def conversations(self) -> Conversations:
+        """What was sent, for callers who name no session."""
+        return self._conversations
+
+    def __call__(self, prompt: Prompt, context: Context, /) -> Prompt:
+        """Run as a stage of another pipeline: the tighter budget holds."""
+        tokens = [limit for limit in (self.budget.tokens, context.limit) if limit is not None]
+        budget = self.budget.model_copy(update={"tokens": min(tokens, default=None)})
+        run = self.through(prompt, replace(context, budget=budget), strict=True)
+        return prompt.with_texts({i: s.text for i, s in enumerate(run.prompt.segments)})
+
+    def through(self, prompt: Prompt, context: Context, *, strict: bool = False) -> Run:
+        """Send a prompt through the stages; tells what each one did."""
+        run = Run(prepare(prompt, self.stages, context, self.floor), context, strict)
+        run.through(self.stages, self.fallback)
+        return run
+
+    def run(
+        self,
+        request: Any,
+        *,
+        question: str | None = None,
+        model: str | None = None,
+        wishes: Override | None = None,
+        session: Session | None = None,
+        surface: str = "",
+    ) -> Result:
+        """Compress a request and tell what was done.
+
+        `question` is what the user wants to know, if the request does not say it itself;
+        `model` is who will read it, for counting. `wishes` go before the surrounding
+        `tersely.override`. `surface` names the adapter, when the caller knows it. A request that
+        no adapter knows comes back as it is, with the reason in the report.
+        """
+        wishes = (wishes or Override()).over(scope.current_override())
+        pipeline = wishes.pipeline or self
+        return Passage(
+            pipeline=pipeline,
+            request=request,
+            question=question if question is not None else wishes.question,
+            model=model or model_of(request) or pipeline.model,
+            mode=wishes.mode or pipeline.mode,
+            strict=pipeline.strict if wishes.strict is None else wishes.strict,
+            budget=wishes.budget or pipeline.budget,
+            session=session,
+            surface=surface,
+        ).go()
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """The request with fewer tokens, as a step of a LangChain sequence."""
+        return self._call_with_config(lambda request: self.run(request).output, input, config)
+
+    def to_yaml(self, path: str | Path | None = None) -> str:
+        """The pipeline as YAML; written to a file as well when a path is given."""
+        from tersely.middleware.spelling import to_yaml
+
+        return to_yaml(self, path)
+
+    @classmethod
+    def from_yaml(cls, source: str | Path) -> Pipeline:
+        """The pipeline that a YAML text or file describes. Raises ConfigError."""
+        from tersely.middleware.spelling import from_yaml
+
+        return from_yaml(source)
+
+
+PIPELINES: dict[str, dict[str, Any]] = {
+    "default": {"stages": ("lexical",), "budget": 0.5, "floor": 300, "fallback": "truncate"},
+}
+"""Pipelines by name. The default takes tool output and long context only, and needs no model."""
+
+
+def pipeline_of(source: Pipeline | str | Stage | Sequence[Any] | Path) -> Pipeline:
+    """A pipeline from itself, a name of ours, a stage, a list of stages or a YAML file."""
+    match source:
+        case Pipeline():
+            return source
+        case str() if source in PIPELINES:
+            return Pipeline(**PIPELINES[source])
+        case Path():
+            return Pipeline.from_yaml(source)
+        case str() if source.endswith((".yaml", ".yml")):
+            return Pipeline.from_yaml(Path(source))
+        case _:
+            return Pipeline(source, budget=0.5)
+
+
+def as_stage(source: Any) -> Stage:
+    """A stage from itself, its registry name, or `{name: {setting: value}}`."""
+    if isinstance(source, str):
+        return stage_named(source)
+    if isinstance(source, Mapping):
+        if len(source) != 1:
+            raise ConfigError(f"a stage is one name with its settings, was {dict(source)!r}")
+        ((name, settings),) = source.items()
+        return stage_named(str(name), **(settings or {}))
+    if isinstance(source, Stage):
+        return source
+    raise ConfigError(f"a stage is a name, a mapping or a Stage, was {source!r}")
+
+
+def compress(
+    request: Any,
+    stages: Any = "lexical",
+    /,
+    *,
+    budget: BudgetLike = 0.5,
+    question: str | None = None,
+    model: str | None = None,
+    strict: bool = False,
+) -> Result:
+    """Compress one request: a text, messages, a request body, LangChain messages or documents.
+
+    `stages` is a stage, a list of them, a pipeline or the name of either; `budget` is tokens
+    (`1500`), a ratio (`0.5`) or a mapping. The result holds the `output` in the shape of the
+    request and the `report`.
+    """
+    source = stages if isinstance(stages, Pipeline) else Pipeline(stages)
+    wishes = Override(budget=Budget.of(budget), strict=strict)
+    return source.run(request, question=question, model=model, wishes=wishes)
+
+
+def _check_needs(stages: Sequence[Stage], backend: Backend | None) -> None:
+    """Raise ConfigError when a stage needs what the backend lacks."""
+    for stage in stages:
+        for need in stage.needs:
+            if need == "llm" and backend is None:
+                raise ConfigError(f"stage {name_of(stage)} needs a backend: Pipeline(backend=...)")
+            wanted = NEEDED.get(need)
+            if wanted and (backend is None or wanted not in backend.capabilities):
+                raise ConfigError(f"stage {name_of(stage)} needs a backend with {wanted!r}")

@@ -1,0 +1,1 @@
+"""Plans: asking in several calls."""

@@ -1,0 +1,95 @@
+"""How much a prompt may cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from tersely.errors import ConfigError, first_fault
+from tersely.prompt import Kind
+
+
+class Budget(BaseModel):
+    """A ceiling for a prompt.
+
+    `tokens` bounds the whole prompt as the target model counts it. `ratio` is the share of
+    the text that *may* change which is kept, so that a locked half does not make it
+    impossible; `shares` are such ratios for single kinds and go before `ratio`. `ms` is the
+    time that compressing may take. When several are given, the tightest holds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tokens: int | None = None
+    ratio: float | None = None
+    shares: Mapping[Kind, float] = {}
+    ms: float | None = None
+
+    @field_validator("tokens", "ms")
+    @classmethod
+    def _positive(cls, value: float | None) -> float | None:
+        if value is not None and value <= 0:
+            raise ValueError(f"must be above 0, was {value}")
+        return value
+
+    @field_validator("ratio")
+    @classmethod
+    def _a_ratio(cls, value: float | None) -> float | None:
+        if value is not None and not 0 < value <= 1:
+            raise ValueError(f"must be above 0 and at most 1, was {value}")
+        return value
+
+    @field_validator("shares")
+    @classmethod
+    def _ratios(cls, value: Mapping[Kind, float]) -> Mapping[Kind, float]:
+        for kind, share in value.items():
+            if not 0 < share <= 1:
+                raise ValueError(f"{kind} must be above 0 and at most 1, was {share}")
+        return value
+
+    @classmethod
+    def of(cls, value: BudgetLike) -> Self:
+        """Read a budget as people write it.
+
+        `1500` and `"1500"` are tokens, `0.5`, `"0.5"` and `"50%"` a ratio; a mapping holds
+        the fields by name. Raises ConfigError with the value when it can't be read.
+        """
+        try:
+            match value:
+                case None:
+                    return cls()
+                case Budget():
+                    return cls.model_validate(value.model_dump())
+                case Mapping():
+                    return cls.model_validate(dict(value))
+                case bool():
+                    raise ConfigError(f"a budget is a number, was {value!r}")
+                case int():
+                    return cls(tokens=value)
+                case float():
+                    return cls(ratio=value)
+                case str():
+                    return cls.of(_number(value))
+        except ValidationError as error:
+            raise ConfigError(f"budget {first_fault(error)}") from error
+        raise ConfigError(f"a budget is a number, a mapping or a Budget, was {value!r}")
+
+    @property
+    def given(self) -> bool:
+        """Whether anything bounds the tokens."""
+        return self.tokens is not None or self.ratio is not None or bool(self.shares)
+
+
+BudgetLike = Budget | Mapping[str, Any] | int | float | str | None
+"""What `Budget.of` reads."""
+
+
+def _number(text: str) -> int | float:
+    try:
+        if text.strip().endswith("%"):
+            return float(text.strip().removesuffix("%")) / 100
+        return int(text) if text.strip().lstrip("+-").isdigit() else float(text)
+    except ValueError as error:
+        raise ConfigError(f"a budget is tokens, a ratio or a percentage, was {text!r}") from error

@@ -1,0 +1,191 @@
+"""The protocols that the rooms implement, and the values that pass between them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict
+
+from tersely.budget import Budget
+from tersely.errors import OutOfTime
+from tersely.prompt import Kind, Prompt
+
+Need = Literal["question", "causal_lm", "encoder", "llm", "embeds"]
+"""What a stage can't work without: a question, weights of a kind, a backend, soft prompts."""
+
+Capability = Literal["embeds", "logprobs", "prefix_sharing", "stream", "parallel"]
+"""What a backend can do beyond answering."""
+
+
+@runtime_checkable
+class TokenCounter(Protocol):
+    """Counts as the model that is paid counts.
+
+    `exact` is False for an estimate, and `name` says what counted. `framing` is what the
+    chat format adds for each message.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def exact(self) -> bool: ...
+    @property
+    def framing(self) -> int: ...
+    def __call__(self, text: str, /) -> int: ...
+    def many(self, texts: Sequence[str], /) -> list[int]:
+        """Count each text by itself."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a stage may know besides the prompt.
+
+    `limit` is the number of tokens that the whole prompt may have when the stage is done
+    (None: not bounded). `only` are the kinds that this run is about (empty: all that the
+    stage takes). `deadline` is a moment of `time.monotonic`. Counts of texts that were
+    seen before are remembered for as long as the context lives.
+    """
+
+    count: TokenCounter
+    budget: Budget = field(default_factory=Budget)
+    limit: int | None = None
+    only: tuple[Kind, ...] = ()
+    deadline: float | None = None
+    seed: int = 0
+    backend: Backend | None = None
+    _counts: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+
+    def tokens(self, prompt: Prompt) -> int:
+        """The tokens of the whole prompt: every leaf, the tools and the chat format."""
+        texts = [leaf.text for leaf in prompt.leaves]
+        texts.append(prompt.tools)
+        return sum(self.tokens_of(texts)) + self.count.framing * prompt.turns
+
+    def tokens_of(self, texts: Sequence[str]) -> list[int]:
+        """Count each text by itself, each different one once."""
+        new = list({text for text in texts if text and text not in self._counts})
+        if new:
+            self._counts.update(zip(new, self.count.many(new), strict=True))
+        return [self._counts[text] if text else 0 for text in texts]
+
+    def within(self, limit: int | None) -> Context:
+        """The same context under another limit; counts stay shared."""
+        return replace(self, limit=limit)
+
+    def check(self) -> None:
+        """Raise OutOfTime when the time budget is spent. Long stages call it between batches."""
+        if self.deadline is not None and monotonic() > self.deadline:
+            raise OutOfTime(f"the time budget of {self.budget.ms:g} ms is spent")
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """A pure function from prompt to prompt.
+
+    It changes the text of open segments and nothing else: no segment is added, dropped or
+    moved. `kinds` are the kinds it may touch (all others are locked before it sees them) and
+    `needs` what it can't work without.
+    """
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]: ...
+    @property
+    def needs(self) -> frozenset[Need]: ...
+    def __call__(self, prompt: Prompt, context: Context, /) -> Prompt: ...
+
+
+class StageModel(BaseModel):
+    """Base of our stages: a frozen value whose fields are its settings.
+
+    The repr, the cache key and the row in a results table all follow from the fields. A
+    subclass gives `name` (as in the registry), `needs`, `paper` (where the method is from) and
+    `__call__`. Weights are loaded on first use, never here.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    paper: ClassVar[str] = ""
+
+    kinds: tuple[Kind, ...] = ("context", "tool_output", "example", "log")
+
+    def __call__(self, prompt: Prompt, context: Context, /) -> Prompt:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A question to a backend.
+
+    `logprobs` asks for the log-probability of every token made (capability `logprobs`).
+    `raw` sends the text as it is, without the model's chat template.
+    """
+
+    prompt: Prompt
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    logprobs: bool = False
+    raw: bool = False
+
+
+FinishReason = Literal["stop", "length", "cancelled", "other"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """A backend's answer. `logprobs` are natural logarithms, one for each token made."""
+
+    text: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    finish_reason: FinishReason = "stop"
+    logprobs: tuple[float, ...] = ()
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A piece of a streamed answer; the last one carries the whole completion."""
+
+    text: str
+    completion: Completion | None = None
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Answers requests. Sampling, batching and transport are its own affair."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]: ...
+    def complete(self, requests: Sequence[Request], /) -> list[Completion]: ...
+    async def acomplete(self, requests: Sequence[Request], /) -> list[Completion]: ...
+    def stream(self, request: Request, /) -> Iterator[Chunk]: ...
+    def astream(self, request: Request, /) -> AsyncIterator[Chunk]: ...
+
+
+Steps = Generator[Sequence[Request], Sequence[Completion], Completion]
+"""A conversation with a backend: yields requests, is sent completions, returns the answer."""
+
+
+@runtime_checkable
+class Plan(Protocol):
+    """A way of asking that takes several calls. It does no I/O itself."""
+
+    def steps(self, request: Request, context: Context, /) -> Steps: ...
+
+
+class Adapter(Protocol):
+    """Reads one shape of request. Writing back is the same for all (see the middleware)."""
+
+    @property
+    def name(self) -> str: ...
+    def matches(self, request: Any, /) -> bool: ...
+    def read(self, request: Any, /) -> Prompt: ...

@@ -1,0 +1,117 @@
+"""What flows: a prompt is a row of segments, and none of them changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Literal, get_args
+
+Role = Literal["system", "user", "assistant", "tool"]
+"""Who speaks. A `developer` message is read as `system`."""
+
+Kind = Literal[
+    "instruction",
+    "question",
+    "context",
+    "example",
+    "history",
+    "tool_output",
+    "code",
+    "json",
+    "log",
+    "table",
+    "soft",
+]
+"""What a text is for; stages name the kinds they may change."""
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+Path = tuple[str | int, ...]
+"""Where a text lies in the caller's request: keys and positions from the root."""
+
+Span = tuple[int, int]
+"""A range of characters, the end not included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A text with one purpose.
+
+    Segments that share a path are parts of one text in the request (a *leaf*), in order.
+    `locked` segments, and the `spans` of open ones, reach the model byte for byte.
+    `reason` says why the segment is of its kind, or why it is locked.
+    """
+
+    text: str
+    role: Role = "user"
+    kind: Kind = "context"
+    locked: bool = False
+    turn: int = 0
+    path: Path = ()
+    spans: tuple[Span, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """One text of the request: the segments that share its path."""
+
+    path: Path
+    role: Role
+    turn: int
+    segments: tuple[Segment, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(segment.text for segment in self.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """All that is sent to the model, in order.
+
+    `question` is what the user wants to know, if that is known; `tools` are the tool
+    definitions as text: they are counted and never changed. `turns` is the number of
+    messages, for counting what the chat format adds. `why` tells what the reader of the
+    request left out, and for what reason.
+    """
+
+    segments: tuple[Segment, ...]
+    question: str = ""
+    tools: str = ""
+    turns: int = 0
+    why: str = ""
+
+    @property
+    def open(self) -> tuple[int, ...]:
+        """The positions of the segments that may change."""
+        return tuple(i for i, s in enumerate(self.segments) if not s.locked and s.text)
+
+    @property
+    def leaves(self) -> Iterator[Leaf]:
+        """The texts of the request, in order."""
+        for (turn, path), group in groupby(self.segments, key=lambda s: (s.turn, s.path)):
+            parts = tuple(group)
+            yield Leaf(path=path, role=parts[0].role, turn=turn, segments=parts)
+
+    @property
+    def text(self) -> str:
+        """Everything that is said, leaves apart by a blank line."""
+        return "\n\n".join(leaf.text for leaf in self.leaves)
+
+    def with_texts(self, texts: Mapping[int, str]) -> Prompt:
+        """The prompt with other texts at the given positions. Spans there are gone."""
+        return replace(
+            self,
+            segments=tuple(
+                replace(s, text=texts[i], spans=()) if i in texts and texts[i] != s.text else s
+                for i, s in enumerate(self.segments)
+            ),
+        )
+
+    def with_segments(self, segments: Mapping[int, Segment]) -> Prompt:
+        """The prompt with other segments at the given positions."""
+        return replace(
+            self, segments=tuple(segments.get(i, s) for i, s in enumerate(self.segments))
+        )

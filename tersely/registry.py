@@ -1,0 +1,65 @@
+"""Names for stages and plans: tables of addresses, opened only when asked for."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from pydantic import ValidationError
+
+from tersely.contracts import Stage
+from tersely.errors import ConfigError, UnknownName, first_fault
+
+GROUP = "tersely.stages"
+"""The entry point group under which other packages add stages."""
+
+STAGES: dict[str, str] = {
+    "lexical": "tersely.compressors.lexical:Lexical",
+    "llmlingua": "tersely.compressors.llmlingua:LLMLingua",
+    "none": "tersely.compressors.baselines:Nothing",
+    "random": "tersely.compressors.baselines:Random",
+    "selective_context": "tersely.compressors.selective_context:SelectiveContext",
+    "truncate": "tersely.compressors.baselines:Truncate",
+}
+
+PLANS: dict[str, str] = {}
+
+
+@cache
+def addresses() -> dict[str, str]:
+    """Where each stage lies. Ours go before other packages' of the same name."""
+    return {point.name: point.value for point in entry_points(group=GROUP)} | STAGES
+
+
+def stage_type(name: str, /) -> type[Any]:
+    """The class (or function) registered under a name. Raises UnknownName."""
+    known = addresses()
+    if name not in known:
+        raise UnknownName("stage", name, known)
+    return _open(known[name])
+
+
+def stage(name: str, /, **settings: Any) -> Stage:
+    """Build the stage of that name.
+
+    Raises UnknownName with the nearest names, and ConfigError that tells which setting is
+    wrong and why.
+    """
+    made = stage_type(name)
+    try:
+        built = made(**settings)
+    except ValidationError as error:
+        raise ConfigError(f"stage {name!r}: {first_fault(error)}") from error
+    except TypeError as error:
+        raise ConfigError(f"stage {name!r}: {error}") from error
+    if not isinstance(built, Stage):
+        raise ConfigError(f"stage {name!r}: {type(built).__name__} lacks `kinds` or `needs`")
+    return built
+
+
+def _open(address: str) -> type[Any]:
+    module, _, attribute = address.partition(":")
+    found: type[Any] = getattr(import_module(module), attribute)
+    return found
