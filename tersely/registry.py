@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tersely.contracts import Stage
+from tersely.contracts import Backend, Stage
 from tersely.errors import ConfigError, UnknownName, first_fault
 
 GROUP = "tersely.stages"
@@ -25,6 +25,13 @@ STAGES: dict[str, str] = {
 }
 
 PLANS: dict[str, str] = {}
+
+BACKENDS: dict[str, str] = {
+    "http": "tersely.backends.http:HttpBackend",
+    "langchain": "tersely.backends.langchain:LangChainBackend",
+    "local": "tersely.backends.local:LocalBackend",
+    "scripted": "tersely.backends.scripted:ScriptedBackend",
+}
 
 
 @cache
@@ -56,6 +63,14 @@ def stage(name: str, /, **settings: Any) -> Stage:
         raise ConfigError(f"stage {name!r}: {error}") from error
     if not isinstance(built, Stage):
         raise ConfigError(f"stage {name!r}: {type(built).__name__} lacks `kinds` or `needs`")
+    return built
+
+
+def backend(name: str, /, **settings: Any) -> Backend:
+    """Build the backend of that name. Raises UnknownName with the nearest names."""
+    if name not in BACKENDS:
+        raise UnknownName("backend", name, BACKENDS)
+    built: Backend = _open(BACKENDS[name])(**settings)
     return built
 
 
