@@ -90,8 +90,8 @@ class Passage:
             limit=run.context.limit,
             met=met,
             ms=(perf_counter() - start) * 1000,
-            decisions=tuple(run.decisions),
-            notes=tuple(run.notes) + ((read.why,) if read.why else ()),
+            decisions=tuple(run.ledger.decisions),
+            notes=(*run.ledger.notes, *filter(None, [read.why])),
         )
         session.reports.append(report)
         return Result(output, report, Trace(read, run.prompt, report))

@@ -14,7 +14,8 @@ from tersely.budget import Budget, BudgetLike
 from tersely.contracts import Backend, Capability, Context, Need, Stage
 from tersely.errors import ConfigError, first_fault
 from tersely.middleware import scope
-from tersely.middleware.engine import Run, name_of, prepare
+from tersely.middleware.engine import Run, prepare
+from tersely.middleware.ledger import Ledger, name_of
 from tersely.middleware.passage import Passage, Result, model_of
 from tersely.middleware.scope import Override
 from tersely.middleware.session import Conversations, Session
@@ -91,7 +92,9 @@ class Pipeline(RunnableSerializable[Any, Any]):
 
     def through(self, prompt: Prompt, context: Context, *, strict: bool = False) -> Run:
         """Send a prompt through the stages; tells what each one did."""
-        run = Run(prepare(prompt, self.stages, context, self.floor), context, strict)
+        run = Run(
+            prepare(prompt, self.stages, context, self.floor), context, Ledger(context), strict
+        )
         run.through(self.stages, self.fallback)
         return run
 
