@@ -71,10 +71,17 @@ class Budget(BaseModel):
                 case float():
                     return cls(ratio=value)
                 case str():
-                    return cls.of(_number(value))
+                    return cls._read(value)
         except ValidationError as error:
             raise ConfigError(f"budget {first_fault(error)}") from error
         raise ConfigError(f"a budget is a number, a mapping or a Budget, was {value!r}")
+
+    @classmethod
+    def _read(cls, text: str) -> Self:
+        try:
+            return cls.of(_number(text))
+        except ConfigError as error:
+            raise ConfigError(f"{error} in {text!r}") from error
 
     @property
     def given(self) -> bool:
@@ -87,9 +94,10 @@ BudgetLike = Budget | Mapping[str, Any] | int | float | str | None
 
 
 def _number(text: str) -> int | float:
+    bare = text.strip()
     try:
-        if text.strip().endswith("%"):
-            return float(text.strip().removesuffix("%")) / 100
-        return int(text) if text.strip().lstrip("+-").isdigit() else float(text)
+        if bare.endswith("%"):
+            return float(bare.removesuffix("%")) / 100
+        return int(bare) if bare.lstrip("+-").isdecimal() else float(bare)
     except ValueError as error:
-        raise ConfigError(f"a budget is tokens, a ratio or a percentage, was {text!r}") from error
+        raise ConfigError("a budget is tokens, a ratio or a percentage") from error

