@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tersely.contracts import Backend, Stage
-from tersely.errors import ConfigError, UnknownName, first_fault
+from tersely.errors import ConfigError, MissingExtra, UnknownName, first_fault
 
 GROUP = "tersely.stages"
 """The entry point group under which other packages add stages."""
@@ -76,5 +76,10 @@ def backend(name: str, /, **settings: Any) -> Backend:
 
 def _open(address: str) -> type[Any]:
     module, _, attribute = address.partition(":")
-    found: type[Any] = getattr(import_module(module), attribute)
+    try:
+        found: type[Any] = getattr(import_module(module), attribute)
+    except MissingExtra:
+        raise
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{address} can't be opened: {error}") from error
     return found

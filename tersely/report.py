@@ -63,6 +63,12 @@ class Report(BaseModel):
         """The share of tokens that is left."""
         return self.after / self.before if self.before else 1.0
 
+    def __rich__(self) -> object:
+        """The report as a table, for `rich.print`."""
+        from importlib import import_module  # the core does not know the rooms
+
+        return import_module("tersely.middleware.render").table(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Trace:

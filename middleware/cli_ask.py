@@ -1,0 +1,153 @@
+"""`tersely ask`: compress a prompt, send it to a model, show the answer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer import Option
+
+from tersely.errors import BackendError, ConfigError, ContextLengthError, RequestError, first_fault
+from tersely.middleware.cli_io import Given, read, tell, tell_report, write_json
+from tersely.middleware.cli_options import Display, Source, Wishes
+
+if TYPE_CHECKING:
+    from tersely.contracts import Backend
+    from tersely.prompt import Prompt
+    from tersely.report import Report
+
+Say = Callable[[str], None]
+Answer = dict[str, Any]
+
+DEFAULT_MODEL = "smollm2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Who answers, and how."""
+
+    base_url: Annotated[
+        str | None,
+        Option(help="An OpenAI-compatible server; the model runs here when left out."),
+    ] = None
+    api_key_env: Annotated[
+        str | None, Option(help="The environment variable that holds the server's key.")
+    ] = None
+    max_tokens: Annotated[int, Option(help="How long the answer may be.")] = 256
+    compare: Annotated[
+        bool, Option("--compare", help="Show the answer to the full prompt as well.")
+    ] = False
+
+    def backend(self, model: str) -> Backend:
+        """The backend that the options describe. Raises ConfigError."""
+        from pydantic import ValidationError
+
+        from tersely import registry
+
+        settings: dict[str, Any] = {"model": model}
+        if self.base_url is not None:
+            settings |= {"base_url": self.base_url, "api_key": self._key()}
+        try:
+            return registry.backend("http" if self.base_url else "local", **settings)
+        except ValidationError as error:
+            raise ConfigError(first_fault(error)) from error
+
+    def _key(self) -> str | None:
+        if self.api_key_env is None:
+            return None
+        if not (key := os.environ.get(self.api_key_env)):
+            raise ConfigError(f"the environment variable {self.api_key_env} is not set")
+        return key
+
+
+def ask(
+    *,
+    source: Source,
+    wishes: Wishes,
+    asked: Asked,
+    display: Display,
+) -> None:
+    """Compress a prompt, ask a model, and write its answer."""
+    if asked.base_url and not wishes.model:
+        raise ConfigError("--base-url needs --model: the name by which the server knows it")
+    wishes = replace(wishes, model=wishes.model or DEFAULT_MODEL)
+    backend = asked.backend(str(wishes.model))
+    before, after, report = _prompts(read(source), wishes)
+    if not (display.quiet or display.as_json):
+        tell_report(report)
+    say = _silent if display.as_json else _aloud
+    answers = {"compressed": _titled("compressed", backend, after, asked, say)}
+    if asked.compare:
+        try:
+            answers["full"] = _titled("full", backend, before, asked, say)
+        except ContextLengthError as error:  # that is what compressing is for
+            answers["full"] = {"error": str(error)}
+            tell(f"the full prompt: {error}", "yellow")
+    if display.as_json:
+        write_json({"answers": answers, "report": report.model_dump(mode="json")})
+
+
+def _titled(name: str, backend: Backend, prompt: Prompt, asked: Asked, say: Say) -> Answer:
+    """The answer to one of the prompts, below a title where there are two."""
+    if asked.compare:
+        say(f"## The answer to the {name} prompt\n\n")
+    return _answer(backend, prompt, asked.max_tokens, say)
+
+
+def _prompts(given: Given, wishes: Wishes) -> tuple[Prompt, Prompt, Report]:
+    """The prompt in full and compressed, each with the question, and the account of it."""
+    request, extra = given.request, wishes.question
+    if not given.is_json and wishes.question:
+        request, extra = {"context": given.raw, "question": wishes.question}, None
+    result = wishes.compress(request)
+    trace = result.trace
+    if trace is None or not trace.before.segments:
+        raise RequestError("; ".join(result.report.notes) or "the request holds no text")
+    after = trace.before if result.report.mode == "audit" else trace.after
+    return _asking(trace.before, extra), _asking(after, extra), result.report
+
+
+def _asking(prompt: Prompt, question: str | None) -> Prompt:
+    """The prompt with a question as the user's last turn."""
+    if not question:
+        return prompt
+    from tersely.prompt import Segment
+
+    turn = max(segment.turn for segment in prompt.segments) + 1
+    last = Segment(text=question, kind="question", locked=True, turn=turn, path=("question",))
+    return replace(prompt, segments=(*prompt.segments, last), turns=prompt.turns + 1)
+
+
+def _answer(backend: Backend, prompt: Prompt, max_tokens: int, say: Say) -> Answer:
+    """Ask, and say every piece of the answer as it comes."""
+    from tersely.contracts import Request
+
+    request = Request(prompt=prompt, max_tokens=max_tokens)
+    start = perf_counter()
+    completion = None
+    for chunk in backend.stream(request):
+        say(chunk.text)
+        completion = chunk.completion or completion
+    say("\n")
+    if completion is None:
+        raise BackendError("the answer broke off before its end", retryable=True)
+    return {
+        "answer": completion.text,
+        "prompt_tokens": completion.prompt_tokens,
+        "completion_tokens": completion.completion_tokens,
+        "finish_reason": completion.finish_reason,
+        "seconds": round(perf_counter() - start, 3),
+    }
+
+
+def _aloud(text: str) -> None:
+    typer.echo(text, nl=False)
+    typer.get_text_stream("stdout").flush()
+
+
+def _silent(text: str) -> None:
+    """Say nothing: the answer goes into a JSON object."""
