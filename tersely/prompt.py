@@ -101,13 +101,13 @@ class Prompt:
         return "\n\n".join(leaf.text for leaf in self.leaves)
 
     def with_texts(self, texts: Mapping[int, str]) -> Prompt:
-        """The prompt with other texts at the given positions. Spans there are gone."""
-        return replace(
-            self,
-            segments=tuple(
-                replace(s, text=texts[i], spans=()) if i in texts and texts[i] != s.text else s
-                for i, s in enumerate(self.segments)
-            ),
+        """The prompt with other texts at the given positions. Spans there move along."""
+        return self.with_segments(
+            {
+                i: replace(self.segments[i], text=text, spans=_moved(self.segments[i], text))
+                for i, text in texts.items()
+                if text != self.segments[i].text
+            }
         )
 
     def with_segments(self, segments: Mapping[int, Segment]) -> Prompt:
@@ -115,3 +115,38 @@ class Prompt:
         return replace(
             self, segments=tuple(segments.get(i, s) for i, s in enumerate(self.segments))
         )
+
+
+def messages_of(prompt: Prompt) -> list[dict[str, str]]:
+    """The prompt as plain chat messages, one for each turn and role.
+
+    What a tool said is told by the user, since a plain message has no call to link it to. An
+    empty prompt is one empty message of the user.
+    """
+    messages = [
+        {"role": role, "content": sendable("\n\n".join(leaf.text for leaf in leaves))}
+        for (_, role), leaves in groupby(prompt.leaves, key=lambda leaf: (leaf.turn, _teller(leaf)))
+    ]
+    return messages or [{"role": "user", "content": ""}]
+
+
+def sendable(text: str) -> str:
+    """The text as UTF-8 can carry it: lone surrogates become question marks."""
+    return text.encode(errors="replace").decode()
+
+
+def _teller(leaf: Leaf) -> Role:
+    return "user" if leaf.role == "tool" else leaf.role
+
+
+def _moved(segment: Segment, text: str) -> tuple[Span, ...]:
+    """Where the spans of a segment lie in a text that was made from it, as far as they do."""
+    moved: list[Span] = []
+    at = 0
+    for start, end in segment.spans:
+        found = text.find(segment.text[start:end], at)
+        if found < 0:
+            break
+        at = found + end - start
+        moved.append((found, at))
+    return tuple(moved)

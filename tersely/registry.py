@@ -54,24 +54,27 @@ def stage(name: str, /, **settings: Any) -> Stage:
     Raises UnknownName with the nearest names, and ConfigError that tells which setting is
     wrong and why.
     """
-    made = stage_type(name)
-    try:
-        built = made(**settings)
-    except ValidationError as error:
-        raise ConfigError(f"stage {name!r}: {first_fault(error)}") from error
-    except TypeError as error:
-        raise ConfigError(f"stage {name!r}: {error}") from error
+    built = _built("stage", name, stage_type(name), settings)
     if not isinstance(built, Stage):
         raise ConfigError(f"stage {name!r}: {type(built).__name__} lacks `kinds` or `needs`")
     return built
 
 
 def backend(name: str, /, **settings: Any) -> Backend:
-    """Build the backend of that name. Raises UnknownName with the nearest names."""
+    """Build the backend of that name. Raises as `stage` does."""
     if name not in BACKENDS:
         raise UnknownName("backend", name, BACKENDS)
-    built: Backend = _open(BACKENDS[name])(**settings)
+    built: Backend = _built("backend", name, _open(BACKENDS[name]), settings)
     return built
+
+
+def _built(what: str, name: str, made: type[Any], settings: dict[str, Any]) -> Any:
+    try:
+        return made(**settings)
+    except ValidationError as error:
+        raise ConfigError(f"{what} {name!r}: {first_fault(error)}") from error
+    except TypeError as error:
+        raise ConfigError(f"{what} {name!r}: {error}") from error
 
 
 def _open(address: str) -> type[Any]:

@@ -1,0 +1,237 @@
+"""Any server that speaks the OpenAI-compatible API."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from email.utils import parsedate_to_datetime
+from functools import cache
+from time import time
+from typing import Any, ClassVar, TypedDict
+
+import httpx
+from httpx_sse import EventSource, SSEError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from tersely.backends import wire
+from tersely.backends.parallel import aeach, each
+from tersely.contracts import Capability, Chunk, Completion, Request
+from tersely.errors import BackendError
+
+LONGEST_PAUSE = 60.0
+"""Seconds: what a server asks for beyond that is not waited for."""
+
+DONE = "[DONE]"
+
+
+class HttpBackend(BaseModel):
+    """Answers through a server's `/chat/completions`, or `/completions` for raw text.
+
+    `base_url` ends where the API begins, as in `https://api.openai.com/v1`. At most `parallel`
+    requests are under way at once. What failed for a reason that may pass is asked `retries`
+    times more, after a pause that starts at `pause` seconds and doubles, or the pause that the
+    server wants. `extra` fields go into every body; None there leaves a field out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({"logprobs", "parallel", "stream"})
+
+    base_url: str
+    model: str
+    api_key: SecretStr | None = None
+    timeout: float = Field(default=120.0, gt=0)
+    retries: int = Field(default=3, ge=0)
+    pause: float = Field(default=0.5, ge=0)
+    parallel: int = Field(default=8, ge=1)
+    headers: Mapping[str, str] = {}
+    extra: Mapping[str, Any] = {}
+
+    @field_validator("base_url")
+    @classmethod
+    def _with_scheme(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value
+
+    def complete(self, requests: Sequence[Request], /) -> list[Completion]:
+        """Answer all requests. Raises BackendError, ContextLengthError."""
+        with httpx.Client(**self._options()) as client:
+
+            def ask(request: Request) -> Completion:
+                with _translated():
+                    for attempt in Retrying(**self._retrying()):
+                        with attempt:
+                            response = client.send(self._call(client, request))
+                            _check(response)
+                    return wire.read(response.text)
+
+            return each(ask, requests, self.parallel)
+
+    async def acomplete(self, requests: Sequence[Request], /) -> list[Completion]:
+        """Answer all requests without blocking. Raises BackendError, ContextLengthError."""
+        async with httpx.AsyncClient(**self._options()) as client:
+
+            async def ask(request: Request) -> Completion:
+                with _translated():
+                    async for attempt in AsyncRetrying(**self._retrying()):
+                        with attempt:
+                            response = await client.send(self._call(client, request))
+                            _check(response)
+                    return wire.read(response.text)
+
+            return await aeach(ask, requests, self.parallel)
+
+    def stream(self, request: Request, /) -> Iterator[Chunk]:
+        """Answer piece by piece. Raises BackendError, also when the stream breaks off."""
+        reply = wire.Reply()
+        with _translated(), self._opened(request) as response:
+            for event in EventSource(response).iter_sse():
+                if event.data == DONE:
+                    break
+                if text := wire.add(reply, event.data):
+                    yield Chunk(text=text)
+        yield _last(reply)
+
+    async def astream(self, request: Request, /) -> AsyncIterator[Chunk]:
+        """Answer piece by piece without blocking. Raises BackendError."""
+        reply = wire.Reply()
+        with _translated():
+            async with self._aopened(request) as response:
+                async for event in EventSource(response).aiter_sse():
+                    if event.data == DONE:
+                        break
+                    if text := wire.add(reply, event.data):
+                        yield Chunk(text=text)
+        yield _last(reply)
+
+    @contextmanager
+    def _opened(self, request: Request) -> Iterator[httpx.Response]:
+        """A stream of events that has begun."""
+        with httpx.Client(**self._options()) as client:
+            for attempt in Retrying(**self._retrying()):
+                with attempt:
+                    call = self._call(client, request, stream=True)
+                    response = client.send(call, stream=True)
+                    if response.is_error:
+                        response.read()
+                    _check(response)
+            try:
+                yield response
+            finally:
+                response.close()
+
+    @asynccontextmanager
+    async def _aopened(self, request: Request) -> AsyncIterator[httpx.Response]:
+        async with httpx.AsyncClient(**self._options()) as client:
+            async for attempt in AsyncRetrying(**self._retrying()):
+                with attempt:
+                    call = self._call(client, request, stream=True)
+                    response = await client.send(call, stream=True)
+                    if response.is_error:
+                        await response.aread()
+                    _check(response)
+            try:
+                yield response
+            finally:
+                await response.aclose()
+
+    def _call(
+        self, client: httpx.Client | httpx.AsyncClient, request: Request, *, stream: bool = False
+    ) -> httpx.Request:
+        body = wire.body_of(request, self.model, self.extra, stream=stream)
+        return client.build_request("POST", wire.endpoint(request), content=body)
+
+    def _options(self) -> _Options:
+        """How clients are made: one for each call, since they belong to one event loop."""
+        headers = {"content-type": "application/json", **self.headers}
+        if self.api_key:
+            headers["authorization"] = f"Bearer {self.api_key.get_secret_value()}"
+        return _Options(
+            base_url=self.base_url, headers=headers, timeout=self.timeout, verify=_certificates()
+        )
+
+    def _retrying(self) -> dict[str, Any]:
+        return {
+            "stop": stop_after_attempt(self.retries + 1),
+            "retry": retry_if_exception(_may_pass),
+            "wait": lambda state: pause(state, self.pause),
+            "reraise": True,
+        }
+
+
+class _Options(TypedDict):
+    base_url: str
+    headers: dict[str, str]
+    timeout: float
+    verify: ssl.SSLContext
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Shared by all clients: reading the certificates takes longer than the rest of a client."""
+    return httpx.create_ssl_context()
+
+
+def pause(state: RetryCallState, first: float) -> float:
+    """Seconds to wait before the next attempt: what the server wants, else ever longer."""
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, httpx.HTTPStatusError):
+        wanted = _seconds(error.response.headers.get("retry-after", ""))
+        if wanted is not None:
+            return min(max(wanted, 0.0), LONGEST_PAUSE)
+    return wait_random_exponential(multiplier=first, max=LONGEST_PAUSE)(state)
+
+
+def _seconds(text: str) -> float | None:
+    """The value of a Retry-After header: seconds, or a date."""
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    try:
+        return parsedate_to_datetime(text).timestamp() - time()
+    except ValueError:
+        return None
+
+
+def _check(response: httpx.Response) -> None:
+    if not response.is_success:
+        raise httpx.HTTPStatusError("refused", request=response.request, response=response)
+
+
+def _may_pass(error: BaseException) -> bool:
+    match error:
+        case httpx.HTTPStatusError():
+            return wire.error_of(error.response.status_code, error.response.text).retryable
+        case httpx.UnsupportedProtocol() | httpx.ProxyError():
+            return False
+        case _:
+            return isinstance(error, httpx.TransportError)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn what httpx raises into our errors."""
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        raise wire.error_of(error.response.status_code, error.response.text) from error
+    except (httpx.HTTPError, httpx.InvalidURL, SSEError) as error:
+        said = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise BackendError(f"the server failed ({said})", retryable=_may_pass(error)) from error
+
+
+def _last(reply: wire.Reply) -> Chunk:
+    """The chunk that ends a stream. Raises BackendError when the answer is not whole."""
+    if reply.finish is None:
+        raise BackendError("the stream ended before the answer did", retryable=True)
+    return Chunk(text="", completion=reply.completion())

@@ -1,0 +1,148 @@
+"""The OpenAI-compatible API on the wire: bodies, answers, events and errors."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tersely.contracts import Completion, FinishReason, Request
+from tersely.errors import BackendError, ContextLengthError
+from tersely.prompt import messages_of, sendable
+
+FINISHES: Mapping[str | None, FinishReason] = {"stop": "stop", "length": "length"}
+
+MENDS: Mapping[int, str] = {
+    401: "check api_key",
+    403: "check what the api_key may do",
+    404: "check base_url and model",
+    429: "too many requests",
+}
+"""What an HTTP status asks of the user."""
+
+RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+
+FINAL_CODES = frozenset({"insufficient_quota"})
+"""Errors that no waiting mends, whatever their status."""
+
+TOO_LONG = re.compile(
+    r"context_length_exceeded|exceed_context_size|maximum context length|context (window|size)"
+    r"|max_model_len|prompt is too long|input is too long",
+    re.IGNORECASE,
+)
+"""How servers say that a request is longer than the model can read."""
+
+
+def endpoint(request: Request) -> str:
+    """Where a request goes, below the base URL."""
+    return "completions" if request.raw else "chat/completions"
+
+
+def body_of(request: Request, model: str, extra: Mapping[str, Any], *, stream: bool) -> bytes:
+    """The request as the API reads it. `extra` goes over it; None there leaves a field out."""
+    body: dict[str, Any] = {
+        "model": model,
+        **_asked(request),
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "top_p": request.top_p if request.top_p < 1 else None,
+        "stop": list(request.stop) or None,
+        "seed": request.seed,
+    }
+    if stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    body |= extra
+    return json.dumps({k: v for k, v in body.items() if v is not None}).encode()
+
+
+def _asked(request: Request) -> dict[str, Any]:
+    if request.raw:
+        wish = {"logprobs": 1} if request.logprobs else {}
+        return {"prompt": sendable(request.prompt.text), **wish}
+    wish = {"logprobs": True} if request.logprobs else {}
+    return {"messages": messages_of(request.prompt), **wish}
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer put together from one body or from many events."""
+
+    texts: list[str] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish: str | None = None
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    model: str = ""
+
+    def add(self, part: Mapping[str, Any]) -> str:
+        """Add a body or an event; returns its text. Raises BackendError."""
+        if part.get("error"):
+            raise _of_error(part["error"], retryable=False)
+        self.usage = part.get("usage") or self.usage
+        self.model = part.get("model") or self.model
+        if not part.get("choices"):
+            return ""
+        choice = part["choices"][0]
+        said = choice.get("delta") or choice.get("message") or {}
+        text = said.get("content") or choice.get("text") or ""
+        self.texts.append(text)
+        self.logprobs += _logprobs(choice.get("logprobs") or {})
+        self.finish = choice.get("finish_reason") or self.finish
+        return text
+
+    def completion(self) -> Completion:
+        return Completion(
+            text="".join(self.texts),
+            prompt_tokens=self.usage.get("prompt_tokens") or 0,
+            completion_tokens=self.usage.get("completion_tokens") or 0,
+            finish_reason=FINISHES.get(self.finish, "other"),
+            logprobs=tuple(self.logprobs),
+            model=self.model,
+        )
+
+
+def read(text: str) -> Completion:
+    """The answer in a response body. Raises BackendError when it is not one."""
+    reply = Reply()
+    add(reply, text)
+    if not reply.texts:
+        raise BackendError(f"the server sent no answer: {text[:200]!r}", retryable=True)
+    return reply.completion()
+
+
+def add(reply: Reply, text: str) -> str:
+    """Add the JSON of a body or an event to a reply; returns its text. Raises BackendError."""
+    try:
+        return reply.add(json.loads(text))
+    except BackendError:  # ContextLengthError is a ValueError too
+        raise
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+        raise BackendError(f"the server sent no answer: {text[:200]!r}", retryable=True) from error
+
+
+def error_of(status: int, text: str) -> BackendError:
+    """Our error for a response that refuses a request."""
+    try:
+        body = json.loads(text)
+    except ValueError:
+        body = text.strip()
+    said = body.get("error", body) if isinstance(body, dict) else body
+    mend = f"; {MENDS[status]}" if status in MENDS else ""
+    return _of_error(said, retryable=status in RETRYABLE, status=f"HTTP {status}", mend=mend)
+
+
+def _of_error(said: Any, *, retryable: bool, status: str = "error", mend: str = "") -> BackendError:
+    fields = said if isinstance(said, dict) else {"message": said}
+    code = str(fields.get("code") or fields.get("type") or "")
+    message = f"the server refused ({status}): {fields.get('message') or said}{mend}"
+    if not retryable and TOO_LONG.search(f"{code} {message}"):
+        return ContextLengthError(message)
+    return BackendError(message, retryable=retryable and code not in FINAL_CODES)
+
+
+def _logprobs(given: Mapping[str, Any]) -> list[float]:
+    """The log-probabilities of a choice, in the chat or the completions format."""
+    if tokens := given.get("content"):
+        return [token["logprob"] for token in tokens]
+    return [value for value in given.get("token_logprobs") or () if value is not None]

@@ -1,0 +1,94 @@
+"""Models in memory: loaded on first use, once, in the precision that is fastest here."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tersely.convert import quiet
+from tersely.errors import MissingExtra, ModelError
+from tersely.models import resolve
+
+if TYPE_CHECKING:
+    import torch
+
+Precision = Literal["auto", "bfloat16", "float32"]
+
+_loading = threading.RLock()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CausalLM:
+    """A language model ready to run. `max_length` is its context, in tokens."""
+
+    model: Any
+    tokenizer: Any
+    device: torch.device
+    dtype: torch.dtype
+    max_length: int
+
+
+def causal_lm(name: str = "smollm2", *, precision: Precision = "auto") -> CausalLM:
+    """The language model of that name, folder or hub id; loaded once, shared by all threads.
+
+    `auto` is the precision that is fastest here, see `best_dtype`. Raises MissingExtra,
+    UnknownName, and ModelError that tells how to get the weights.
+    """
+    folder = resolve(name)
+    with _loading:
+        return _load(folder, precision)
+
+
+def best_device() -> torch.device:
+    """The GPU when there is one, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def best_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware multiplies in it, else float32.
+
+    On a CPU without such instructions bfloat16 is emulated and far slower than float32.
+    """
+    import torch
+
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    ask = getattr(torch.cpu, "get_capabilities", None)  # newer than the oldest torch we take
+    able = ask() if ask else {}
+    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+
+
+@cache
+def _load(folder: Path, precision: Precision) -> CausalLM:
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+    except ImportError as error:
+        raise MissingExtra(error.name or "transformers", "local") from error
+    device = best_device()
+    dtype = best_dtype(device) if precision == "auto" else getattr(torch, precision)
+    try:
+        with quiet():
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                local_files_only=True,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # safetensors, tokenizers and transformers share no root
+        raise ModelError(f"{folder} holds no language model that can be loaded: {error}") from error
+    model = model.to(device).eval().requires_grad_(False)
+    return CausalLM(model, tokenizer, device, dtype, _max_length(model.config, tokenizer))
+
+
+def _max_length(config: Any, tokenizer: Any) -> int:
+    """The longest input that both the model and its tokenizer allow."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return min(int(positions or tokenizer.model_max_length), int(tokenizer.model_max_length))
