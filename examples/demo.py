@@ -25,11 +25,8 @@ from tersely.prompt import Prompt
 from tersely.registry import backend
 
 QUESTIONS = [
-    (
-        "formatstrings",
-        "Which presentation type formats a number in hexadecimal with lower-case letters?",
-    ),
-    ("string-methods", "Which string method removes a prefix, and since which version of Python?"),
+    ("string-methods", "Which method removes a prefix from a string?"),
+    ("customization", "When is __del__ called?"),
     ("debugger", "Which debugger command continues until a breakpoint is encountered?"),
 ]
 INSTRUCTION = "Answer the question from the text, in one short sentence."
@@ -106,7 +103,7 @@ def ask(engine: Backend, prompt: Prompt) -> Answer:
     """The model's answer, or why it can't give one."""
     start = perf_counter()
     try:
-        (made,) = engine.complete([Request(prompt=prompt, max_tokens=60, temperature=0)])
+        (made,) = engine.complete([Request(prompt=prompt, max_tokens=60, stop=("\n\n",))])
     except ContextLengthError as error:
         made = Completion(text=f"(no answer: {error})")
     return Answer(made.text.strip(), perf_counter() - start)

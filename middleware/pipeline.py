@@ -11,9 +11,9 @@ from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
 
 from tersely.budget import Budget, BudgetLike
-from tersely.contracts import Backend, Capability, Context, Need, Stage
+from tersely.contracts import Adapter, Backend, Capability, Context, Need, Stage
 from tersely.errors import ConfigError, first_fault
-from tersely.middleware import scope
+from tersely.middleware import desk, scope
 from tersely.middleware.engine import Run, prepare
 from tersely.middleware.ledger import Ledger, name_of
 from tersely.middleware.passage import Passage, Result, model_of
@@ -106,14 +106,14 @@ class Pipeline(RunnableSerializable[Any, Any]):
         model: str | None = None,
         wishes: Override | None = None,
         session: Session | None = None,
-        surface: str = "",
+        surface: str | Adapter = "",
     ) -> Result:
         """Compress a request and tell what was done.
 
         `question` is what the user wants to know, if the request does not say it itself;
         `model` is who will read it, for counting. `wishes` go before the surrounding
-        `tersely.override`. `surface` names the adapter, when the caller knows it. A request that
-        no adapter knows comes back as it is, with the reason in the report.
+        `tersely.override`. `surface` is the adapter or its name, when the caller knows it. A
+        request that no adapter knows comes back as it is, with the reason in the report.
         """
         wishes = (wishes or Override()).over(scope.current_override())
         pipeline = wishes.pipeline or self
@@ -132,6 +132,16 @@ class Pipeline(RunnableSerializable[Any, Any]):
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """The request with fewer tokens, as a step of a LangChain sequence."""
         return self._call_with_config(lambda request: self.run(request).output, input, config)
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """The same, in a worker thread: the event loop is not blocked."""
+        desk.here()  # so that the report reaches this task
+        return await super().ainvoke(input, config, **kwargs)
+
+    def but(self, **settings: Any) -> Pipeline:
+        """The same pipeline under other settings, with conversations of its own."""
+        mine = {name: getattr(self, name) for name in Pipeline.model_fields}
+        return Pipeline(**mine | settings)
 
     def to_yaml(self, path: str | Path | None = None) -> str:
         """The pipeline as YAML; written to a file as well when a path is given."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from tersely.budget import Budget, BudgetLike
 from tersely.errors import ConfigError, UnknownName
+from tersely.middleware import desk
 from tersely.middleware.session import Session
 from tersely.report import Mode, Report, Trace
 
@@ -32,6 +32,7 @@ class Override:
     pipeline: Pipeline | None = None
     question: str | None = None
     strict: bool | None = None
+    session: Session | None = None
 
     def over(self, other: Override) -> Override:
         """This one's wishes first, then the other's."""
@@ -39,32 +40,57 @@ class Override:
         return Override(**{k: getattr(other, k) if v is None else v for k, v in mine.items()})
 
     @classmethod
-    def of(cls, wishes: dict[str, Any]) -> Override:
+    def of(cls, wishes: Mapping[str, Any]) -> Override:
         """Read wishes as people write them. Raises ConfigError with the value and the mend."""
         known = [f.name for f in fields(cls)]
         for name in wishes:
             if name not in known:
-                raise UnknownName("setting", name, known)
-        mode = wishes.get("mode")
-        if mode is not None and mode not in get_args(Mode):
-            raise ConfigError(f"mode must be one of {', '.join(get_args(Mode))}, was {mode!r}")
-        budget = wishes.get("budget")
-        pipeline = wishes.get("pipeline")
-        if pipeline is not None:
-            from tersely.middleware.pipeline import pipeline_of
+                raise UnknownName("setting", str(name), known)
+        given = {name: value for name, value in wishes.items() if value is not None}
+        return cls(**{name: _READERS[name](value) for name, value in given.items()})
 
-            pipeline = pipeline_of(pipeline)
-        return cls(
-            **{**wishes, "budget": None if budget is None else Budget.of(budget)}
-            | {"pipeline": pipeline}
-        )
 
+def _mode(value: Any) -> Mode:
+    if value not in get_args(Mode):
+        raise ConfigError(f"mode must be one of {', '.join(get_args(Mode))}, was {value!r}")
+    mode: Mode = value
+    return mode
+
+
+def _pipeline(value: Any) -> Pipeline:
+    from tersely.middleware.pipeline import pipeline_of
+
+    return pipeline_of(value)
+
+
+def _question(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"a question is a text, was {value!r}")
+    return value
+
+
+def _strict(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"strict is True or False, was {value!r}")
+    return value
+
+
+def _session_of(value: Any) -> Session:
+    return value if isinstance(value, Session) else session_named(value)
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "mode": _mode,
+    "budget": Budget.of,
+    "pipeline": _pipeline,
+    "question": _question,
+    "strict": _strict,
+    "session": _session_of,
+}
 
 _NOTHING = Override()
 _override: ContextVar[Override] = ContextVar("tersely_override", default=_NOTHING)
 _session: ContextVar[Session | None] = ContextVar("tersely_session", default=None)
-_task_trace: ContextVar[Trace | None] = ContextVar("tersely_trace", default=None)
-_thread_trace = threading.local()
 _sessions: OrderedDict[str, Session] = OrderedDict()
 _lock = threading.Lock()
 
@@ -81,6 +107,7 @@ def override(
     """Other settings for every call inside the `with`.
 
     Holds in this thread or asyncio task and in tasks started inside; inner ones go first.
+    Raises ConfigError that tells the value and the mend.
     """
     wishes = {
         "mode": mode,
@@ -89,6 +116,7 @@ def override(
         "question": question,
         "strict": strict,
     }
+    desk.here()
     token = _override.set(Override.of(wishes).over(_override.get()))
     try:
         yield
@@ -103,11 +131,8 @@ def session(name: str) -> Iterator[Session]:
     A text that was sent once in a session goes out with the same bytes ever after. The same
     name gives the same session again, also from another thread.
     """
-    with _lock:
-        found = _sessions.setdefault(name, Session(name))
-        _sessions.move_to_end(name)
-        while len(_sessions) > KNOWN_SESSIONS:
-            _sessions.popitem(last=False)
+    found = session_named(name)
+    desk.here()
     token = _session.set(found)
     try:
         yield found
@@ -115,18 +140,36 @@ def session(name: str) -> Iterator[Session]:
         _session.reset(token)
 
 
+def session_named(name: str) -> Session:
+    """The session of that name, from earlier or new. Raises ConfigError when it is no name."""
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"a session's name is a text that is not empty, was {name!r}")
+    with _lock:
+        found = _sessions.setdefault(name, Session(name))
+        _sessions.move_to_end(name)
+        while len(_sessions) > KNOWN_SESSIONS:
+            _sessions.popitem(last=False)
+    return found
+
+
 def last_report() -> Report | None:
-    """The report of the latest request in this thread or asyncio task."""
+    """The report of the latest request in this thread or asyncio task, or one started from it.
+
+    Frameworks may run a request in a task that nothing links to this one; a `session` or
+    `override` block around the call makes that link.
+    """
     trace = last_trace()
     return trace.report if trace else None
 
 
 def last_trace() -> Trace | None:
     """The latest request's prompt before and after, with its report."""
-    if _in_task():
-        return _task_trace.get()
-    found: Trace | None = getattr(_thread_trace, "latest", None)
-    return found
+    return desk.here().read()
+
+
+def remember(trace: Trace) -> None:
+    """Make a trace the latest one of this thread or asyncio task."""
+    desk.here().lay(trace)
 
 
 def current_override() -> Override:
@@ -137,19 +180,3 @@ def current_override() -> Override:
 def current_session() -> Session | None:
     """The session of the surrounding `session` block."""
     return _session.get()
-
-
-def remember(trace: Trace) -> None:
-    """Make a trace the latest one of this thread or asyncio task."""
-    if _in_task():
-        _task_trace.set(trace)
-    else:  # not a ContextVar: LangChain runs each step in a copy of the context
-        _thread_trace.latest = trace
-
-
-def _in_task() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -1,0 +1,54 @@
+"""Put a pipeline in front of the client that someone already uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from tersely.budget import BudgetLike
+from tersely.contracts import Stage
+from tersely.errors import ConfigError
+from tersely.middleware import wrap_langchain, wrap_sdk
+from tersely.middleware.pipeline import Pipeline, pipeline_of
+from tersely.middleware.scope import Override
+from tersely.middleware.session import Session
+from tersely.middleware.wrapping import Wrapping
+from tersely.report import Mode
+
+C = TypeVar("C")
+
+
+def wrap(
+    client: C,
+    pipeline: Pipeline | str | Stage | Sequence[object] | Path = "default",
+    *,
+    mode: Mode | None = None,
+    budget: BudgetLike = None,
+    session: Session | str | None = None,
+    strict: bool | None = None,
+) -> C:
+    """Make a client that compresses every prompt before it is sent.
+
+    Takes a client of the openai or anthropic SDK (sync, async, Azure, Bedrock, Vertex) or a
+    LangChain chat model. What comes back is of the client's own type and is used in the same
+    way; the client itself stays as it was. The new client shares its connections, so closing
+    one closes both. Wrapping a wrapped client gives it the new settings.
+
+    The settings go before the pipeline's own; `tersely.override` goes before both, and one call
+    before all: `extra_body={"tersely": {"mode": "off"}}`, with a LangChain model
+    `model.invoke(prompt, tersely={"mode": "off"})`. Raises ConfigError for a client of an
+    unknown type, or a setting that can't work.
+    """
+    settings = Override.of(
+        {"mode": mode, "budget": budget, "session": session, "strict": strict},
+    )
+    if wrap_sdk.fits(client):
+        return wrap_sdk.dress(client, Wrapping(pipeline_of(pipeline), settings))
+    if wrap_langchain.fits(client):
+        return wrap_langchain.dress(client, Wrapping(pipeline_of(pipeline), settings))
+    kind = type(client)
+    raise ConfigError(
+        f"can't wrap a {kind.__module__}.{kind.__qualname__}: wrap() takes a client of the openai "
+        "or anthropic SDK, or a LangChain chat model (before bind_tools, `|` and the like)"
+    )
