@@ -1,24 +1,71 @@
-"""Reads a plain text: all of it is context."""
+"""Reads a text, a list of texts, and texts with a question beside them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from tersely.prompt import Prompt, Segment
+from tersely.middleware.leaves import Found, Place, content, field, items
+from tersely.middleware.purpose import prompt_of
+from tersely.prompt import Kind, Prompt
+
+BESIDE: dict[str, Kind] = {
+    "instruction": "instruction",
+    "question": "question",
+    "query": "question",
+    "input": "question",
+}
+"""What may stand beside the `context` of a mapping; it is never changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextAdapter:
-    """A text by itself, without roles."""
+    """Texts without roles: a string, a list of them, or `{"context": ..., "question": ...}`.
+
+    What is not named as something else is context. A context may be a text, a list of texts
+    or a list of LangChain documents.
+    """
 
     name: str = "text"
 
     def matches(self, request: Any, /) -> bool:
-        return isinstance(request, str)
+        if isinstance(request, Mapping):
+            return _is_context(request.get("context"))
+        return isinstance(request, str) or (_is_context(request) and _are_texts(request))
 
     def read(self, request: Any, /) -> Prompt:
-        return Prompt((Segment(text=request),))
+        if not isinstance(request, Mapping):
+            return prompt_of(_context(request, Place(kind="context")))
+        named = (request[name] for name in request if BESIDE.get(name) == "question")
+        question = next((text for text in named if isinstance(text, str)), "")
+        return replace(prompt_of(_texts(request)), question=question.strip())
+
+
+def _texts(request: Mapping[str, Any]) -> Iterator[Found]:
+    for name, value in request.items():
+        if name == "context":
+            yield from _context(value, Place(path=(name,), kind="context"))
+        elif isinstance(value, str) and name in BESIDE:
+            place = Place(path=(name,), kind=BESIDE[name], lock=f"it is the {BESIDE[name]}")
+            yield from content(value, place)
+
+
+def _context(value: Any, place: Place) -> Iterator[Found]:
+    yield from content(value, place)
+    for i, document in items(value):
+        yield from content(field(document, "page_content"), place.at(i, "page_content"))
+
+
+def _are_texts(values: Any) -> bool:
+    return all(isinstance(one, str) for one in values)
+
+
+def _is_context(value: Any) -> bool:
+    return isinstance(value, str) or any(
+        isinstance(one, str) or isinstance(field(one, "page_content"), str)
+        for _, one in items(value)
+    )
 
 
 TEXT = TextAdapter()

@@ -17,13 +17,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from tersely.contracts import Adapter
+from tersely.errors import UnknownName
 from tersely.prompt import Path, Prompt
 
 ADAPTERS = {
+    "langchain": "tersely.middleware.adapter_langchain:LANGCHAIN",
     "openai-responses": "tersely.middleware.adapter_responses:RESPONSES",
     "anthropic": "tersely.middleware.adapter_anthropic:ANTHROPIC",
     "openai-chat": "tersely.middleware.adapter_chat:CHAT",
-    "langchain": "tersely.middleware.adapter_langchain:LANGCHAIN",
     "text": "tersely.middleware.adapter_text:TEXT",
 }
 """Where each adapter lies; the first that matches reads. Opened on first use."""
@@ -31,7 +32,9 @@ ADAPTERS = {
 
 @cache
 def adapter(name: str) -> Adapter:
-    """The adapter of that name."""
+    """The adapter of that name. Raises UnknownName."""
+    if name not in ADAPTERS:
+        raise UnknownName("request format", name, ADAPTERS)
     module, _, attribute = ADAPTERS[name].partition(":")
     found: Adapter = getattr(import_module(module), attribute)
     return found
@@ -42,14 +45,16 @@ def find(request: Any) -> Adapter | None:
     return next((adapter(name) for name in ADAPTERS if adapter(name).matches(request)), None)
 
 
-def write(request: Any, prompt: Prompt) -> Any:
-    """The request with the prompt's texts in their places.
+def write(request: Any, before: Prompt, after: Prompt) -> Any:
+    """The request with the texts that differ between two prompts, each in its place.
 
-    Texts that did not change are not touched; whatever lies on no changed path is shared with
-    the caller's request, not copied.
+    `before` is the prompt as it was read from the request. Whatever lies on no changed path is
+    shared with the caller's request, not copied.
     """
     edits = {
-        leaf.path: leaf.text for leaf in prompt.leaves if leaf.text != look(request, leaf.path)
+        new.path: new.text
+        for old, new in zip(before.leaves, after.leaves, strict=True)
+        if old.text != new.text
     }
     return _edited(request, edits) if edits else request
 
@@ -59,33 +64,40 @@ def look(tree: Any, path: Path) -> Any:
     for step in path:
         if isinstance(tree, Mapping):
             tree = tree.get(step)
-        elif isinstance(step, int) and isinstance(tree, Sequence) and not isinstance(tree, str):
-            tree = tree[step] if step < len(tree) else None
+        elif isinstance(step, str):
+            tree = getattr(tree, step, None)
+        elif isinstance(tree, Sequence) and not isinstance(tree, str) and step < len(tree):
+            tree = tree[step]
         else:
-            tree = getattr(tree, str(step), None)
+            return None
     return tree
 
 
-def _edited(tree: Any, edits: Mapping[Path, Any]) -> Any:
-    """A copy of a tree with other values at some paths."""
+def _edited(tree: Any, edits: Mapping[Path, str]) -> Any:
+    """A copy of a tree with other texts at some paths."""
     if () in edits:
         return edits[()]
-    below: dict[str | int, dict[Path, Any]] = {}
-    for (step, *rest), value in edits.items():
-        below.setdefault(step, {})[tuple(rest)] = value
+    below: dict[str | int, dict[Path, str]] = {}
+    for (step, *rest), text in edits.items():
+        below.setdefault(step, {})[tuple(rest)] = text
     made = {step: _edited(look(tree, (step,)), inner) for step, inner in below.items()}
     return _with(tree, made)
 
 
-def _with(tree: Any, made: Mapping[str | int, Any]) -> Any:
+def _with(tree: Any, made: Mapping[Any, Any]) -> Any:
     """A shallow copy of one node with other children."""
     if isinstance(tree, BaseModel):
-        return tree.model_copy(update={str(step): value for step, value in made.items()})
-    if isinstance(tree, tuple):
-        return tuple(made.get(i, value) for i, value in enumerate(tree))
+        return tree.model_copy(update=dict(made))
     if is_dataclass(tree) and not isinstance(tree, type):
-        return replace(tree, **{str(step): value for step, value in made.items()})
+        return replace(tree, **made)
+    if isinstance(tree, tuple):
+        children = [made.get(i, child) for i, child in enumerate(tree)]
+        named = getattr(tree, "_make", None)
+        return named(children) if named else tuple(children)
     node = copy.copy(tree)
-    for step, value in made.items():
-        node[step] = value
+    for step, child in made.items():
+        if isinstance(step, int) or isinstance(node, Mapping):
+            node[step] = child
+        else:
+            setattr(node, step, child)
     return node

@@ -8,7 +8,7 @@ from time import perf_counter
 
 from tersely.contracts import Context, Stage
 from tersely.errors import BudgetError, StageError
-from tersely.middleware.guards import broken, misshapen
+from tersely.middleware.guards import broken, misshapen, touched
 from tersely.middleware.ledger import Ledger, Outcome, name_of
 from tersely.prompt import KINDS, Kind, Prompt, Segment
 from tersely.report import spell
@@ -138,6 +138,8 @@ class Run:
             return False
         ms = (perf_counter() - start) * 1000
         faults = _by_segment(reach, broken(reach, made, context))
+        for segment in touched(reach, made):
+            self.ledger.note(f"{name_of(stage)} changed locked {spell(segment.path)}: put back")
         after = self.prompt.with_texts(
             {i: made.segments[i].text for i in reach.open if i not in faults}
         )

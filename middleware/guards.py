@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from tersely.contracts import Context
+from tersely.kinds import json_shape
 from tersely.prompt import Leaf, Prompt, Segment
 
 
 def misshapen(before: Prompt, after: Prompt) -> str:
-    """Why the whole result can't be used: something else than open text changed. Else ''."""
+    """Why nothing of the result can be used: it is another prompt than was given. Else ''."""
+    if not isinstance(after, Prompt):
+        return f"it gave no prompt but {type(after).__name__}"
     if len(before.segments) != len(after.segments):
         return f"{len(before.segments)} segments became {len(after.segments)}"
     if (before.question, before.tools, before.turns) != (after.question, after.tools, after.turns):
@@ -18,8 +20,8 @@ def misshapen(before: Prompt, after: Prompt) -> str:
     for old, new in zip(before.segments, after.segments, strict=True):
         if _place(old) != _place(new):
             return f"a segment moved or changed its kind: {_place(old)} became {_place(new)}"
-        if old.locked and old.text != new.text:
-            return "a locked segment changed"
+        if not isinstance(new.text, str):
+            return f"a text became {new.text!r}"
     return ""
 
 
@@ -28,7 +30,7 @@ def broken(before: Prompt, after: Prompt, context: Context) -> dict[int, str]:
     changed = [
         (i, old, new)
         for i, (old, new) in enumerate(zip(before.leaves, after.leaves, strict=True))
-        if old.text != new.text
+        if any(was.text != now.text for was, now in zip(old.segments, new.segments, strict=True))
     ]
     old_sizes = context.tokens_of([old.text for _, old, _ in changed])
     new_sizes = context.tokens_of([new.text for _, _, new in changed])
@@ -39,12 +41,20 @@ def broken(before: Prompt, after: Prompt, context: Context) -> dict[int, str]:
     return found
 
 
+def touched(before: Prompt, after: Prompt) -> list[Segment]:
+    """The locked segments that a stage changed all the same."""
+    pairs = zip(before.segments, after.segments, strict=True)
+    return [old for old, new in pairs if old.locked and old.text != new.text]
+
+
 def _faults(old: Leaf, new: Leaf, was: int, now: int) -> Iterator[str]:
     if now > was:
         yield f"tokens would go up from {was} to {now}"
     if not new.text.strip():
         yield "nothing would be left"
     for before, after in zip(old.segments, new.segments, strict=True):
+        if before.locked and before.text != after.text:
+            yield "a locked text in it would change"
         if lost := lost_span(before, after.text):
             yield f"a kept span would be lost: {lost!r}"
     if (shape := json_shape(old.text)) is not None and json_shape(new.text) != shape:
@@ -61,25 +71,6 @@ def lost_span(segment: Segment, text: str) -> str:
             return span
         at = found + len(span)
     return ""
-
-
-def json_shape(text: str) -> str | None:
-    """`object`, `array` or None when the text is not JSON of either type.
-
-    Nesting too deep to parse counts by its first character, so that a change to it is undone
-    rather than trusted.
-    """
-    head = text.lstrip()[:1]
-    shape = {"{": "object", "[": "array"}.get(head)
-    if shape is None or text.rstrip()[-1:] not in "}]":
-        return None
-    try:
-        json.loads(text)
-    except RecursionError:
-        return shape
-    except ValueError:
-        return None
-    return shape
 
 
 def _place(segment: Segment) -> tuple[object, ...]:

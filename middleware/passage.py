@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
 from tersely.budget import Budget
 from tersely.contracts import Adapter, Context
 from tersely.middleware import adapters, scope
+from tersely.middleware.keep import unmarked
 from tersely.middleware.session import Session
 from tersely.prompt import Prompt
 from tersely.report import Mode, Report, Trace
@@ -17,6 +19,9 @@ from tersely.tokens import counter
 
 if TYPE_CHECKING:
     from tersely.middleware.pipeline import Pipeline
+
+FAILED = "failed, passed on unchanged"
+"""How a report's note begins when a request could not be treated at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,18 @@ class Result:
     output: Any
     report: Report
     trace: Trace | None = None
+
+    def html(self) -> str:
+        """What was kept and lost, as one HTML page that needs nothing else."""
+        from tersely.middleware.diff import html
+
+        empty = Prompt(())
+        return html(self.trace or Trace(empty, empty, self.report))
+
+    def save_html(self, path: str | Path) -> Path:
+        """Write the page to a file, and return where it lies."""
+        Path(path).write_text(self.html(), encoding="utf-8")
+        return Path(path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +60,14 @@ class Passage:
     strict: bool
     budget: Budget
     session: Session | None = None
-    surface: str = ""
+    surface: str | Adapter = ""
 
     def go(self) -> Result:
         """Compress the request. Without `strict` nothing raises: the request goes on as it is."""
         if self.mode == "off":
             return self._unchanged("the mode is off")
         try:
-            reader = adapters.adapter(self.surface) if self.surface else adapters.find(self.request)
+            reader = self._reader()
             if reader is None:
                 kind = type(self.request).__name__
                 return self._unchanged(f"no adapter knows this request ({kind})")
@@ -58,10 +75,15 @@ class Passage:
         except Exception as error:
             if self.strict:
                 raise
-            return self._unchanged(f"failed, passed on unchanged: {type(error).__name__}: {error}")
+            return self._unchanged(f"{FAILED}: {type(error).__name__}: {error}")
         if result.trace:
             scope.remember(result.trace)
         return result
+
+    def _reader(self) -> Adapter | None:
+        if not isinstance(self.surface, str):
+            return self.surface
+        return adapters.adapter(self.surface) if self.surface else adapters.find(self.request)
 
     def _through(self, reader: Adapter) -> Result:
         start = perf_counter()
@@ -74,10 +96,10 @@ class Passage:
         session = known or self.pipeline.conversations.continued_by(read)
         run = self.pipeline.through(session.freeze(read), self._context(), strict=self.strict)
         met = run.settle()
-        output = self.request
+        output, made = self.request, unmarked(read, run.prompt)
         if self.mode == "optimize":
-            output = adapters.write(self.request, run.prompt)
-            session.remember(read, run.prompt)
+            made = session.remember(read, made)
+            output = adapters.write(self.request, read, made)
             if known is None:
                 self.pipeline.conversations.remember(read, session)
         report = Report(
@@ -86,15 +108,15 @@ class Passage:
             counter=run.context.count.name,
             exact=run.context.count.exact,
             before=run.context.tokens(read),
-            after=run.context.tokens(run.prompt),
+            after=run.context.tokens(made),
             limit=run.context.limit,
             met=met,
             ms=(perf_counter() - start) * 1000,
             decisions=tuple(run.ledger.decisions),
             notes=(*run.ledger.notes, *filter(None, [read.why])),
         )
-        session.reports.append(report)
-        return Result(output, report, Trace(read, run.prompt, report))
+        session.note(report)
+        return Result(output, report, Trace(read, made, report))
 
     def _context(self) -> Context:
         ms = self.budget.ms
@@ -107,9 +129,10 @@ class Passage:
         )
 
     def _unchanged(self, reason: str, surface: str = "unknown") -> Result:
+        named = self.surface if isinstance(self.surface, str) else self.surface.name
         report = Report(
             mode=self.mode,
-            surface=self.surface or surface,
+            surface=named or surface,
             counter="none",
             exact=True,
             before=0,

@@ -14,6 +14,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from itertools import accumulate
 
+from tersely.middleware.leaves import BREAKPOINT
 from tersely.prompt import Leaf, Prompt, Segment
 from tersely.report import Report
 
@@ -21,23 +22,24 @@ FROZEN = "sent before in this conversation"
 
 
 class Session:
-    """The freeze table of one conversation, and the reports of its requests."""
+    """The freeze table of one conversation, and the account of its requests."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name
-        self.reports: list[Report] = []
+        self.report: Report | None = None
+        """The report of the latest request."""
+        self.saved = 0
+        """Tokens saved over all requests."""
+        self.requests = 0
         self._sent: dict[bytes, str | None] = {}
         self._lock = threading.Lock()
 
-    @property
-    def report(self) -> Report | None:
-        """The report of the latest request."""
-        return self.reports[-1] if self.reports else None
-
-    @property
-    def saved(self) -> int:
-        """Tokens saved over all requests of this session."""
-        return sum(report.saved for report in self.reports)
+    def note(self, report: Report) -> None:
+        """Add a request's report to the account."""
+        with self._lock:
+            self.report = report
+            self.saved += report.saved
+            self.requests += 1
 
     def thaw(self) -> None:
         """Forget what was sent: the next request is compressed anew."""
@@ -54,54 +56,102 @@ class Session:
                 segments += self._frozen(leaf)
         return replace(prompt, segments=tuple(segments))
 
-    def remember(self, before: Prompt, after: Prompt) -> None:
-        """Take note of what went out for each leaf. What is known already stays."""
+    def remember(self, before: Prompt, after: Prompt) -> Prompt:
+        """Take note of what goes out for each leaf; tells what has to go out.
+
+        That is `after`, but for leaves that another thread was first to send: they go out as
+        they did there.
+        """
+        texts: dict[int, str] = {}
+        at = 0
         with self._lock:
             for old, new in zip(before.leaves, after.leaves, strict=True):
                 text = new.text
-                self._sent.setdefault(_key(old), text if text != old.text else None)
+                sent = self._sent.setdefault(_key(old), None if text == old.text else text)
+                if _may_differ(old) and text != (old.text if sent is None else sent):
+                    texts |= _parts(old, sent, at)
+                at += len(old.segments)
+        return after.with_texts(texts) if texts else after
 
     def _frozen(self, leaf: Leaf) -> Iterable[Segment]:
         key = _key(leaf)
-        if key not in self._sent:
+        if key not in self._sent or not _may_differ(leaf):
             return leaf.segments
-        sent = self._sent[key]
-        parts = [replace(s, locked=True, reason=FROZEN, spans=()) for s in leaf.segments]
-        if sent is None:
-            return parts
-        return [replace(parts[0], text=sent), *(replace(part, text="") for part in parts[1:])]
+        texts = _parts(leaf, self._sent[key])
+        return (
+            replace(segment, text=texts[i], locked=True, reason=FROZEN, spans=())
+            for i, segment in enumerate(leaf.segments)
+        )
 
 
 class Conversations:
     """Sessions found by what was said, for callers who name none.
 
-    Holds the `size` most recent conversations; an older one is compressed anew, by which time
-    its provider's cache is gone as well.
+    Holds the `size` conversations that were used last; an older one is compressed anew, by
+    which time its provider's cache is gone as well.
     """
 
     def __init__(self, size: int = 512) -> None:
         self.size = size
-        self._known: OrderedDict[bytes, Session] = OrderedDict()
+        self._known: dict[bytes, Session] = {}
+        self._recent: OrderedDict[Session, list[bytes]] = OrderedDict()
         self._lock = threading.Lock()
 
+    def __len__(self) -> int:
+        return len(self._recent)
+
+    def __eq__(self, other: object) -> bool:
+        """A memory is no setting: pipelines with the same settings are the same."""
+        return isinstance(other, Conversations) and other.size == self.size
+
+    def __hash__(self) -> int:
+        return hash(self.size)
+
+    def __reduce__(self) -> tuple[type[Conversations], tuple[int]]:
+        """A copy, in another process or here, begins without conversations."""
+        return Conversations, (self.size,)
+
     def continued_by(self, prompt: Prompt) -> Session:
-        """The session whose latest request this prompt begins with, else a new one."""
+        """The session of the longest request that this prompt begins with, else a new one."""
         with self._lock:
-            for key in reversed(_chain(prompt)):
-                if key in self._known:
-                    self._known.move_to_end(key)
-                    return self._known[key]
-        return Session()
+            known = (self._known.get(key) for key in reversed(_chain(prompt)))
+            return next(filter(None, known), None) or Session()
 
     def remember(self, prompt: Prompt, session: Session) -> None:
-        """From now on, a prompt that begins with this one continues the session."""
+        """From now on, a prompt that begins with this one continues the session.
+
+        A text or document by itself is no conversation: it may come again with another question.
+        """
+        chain = _chain(prompt)
+        if not chain or not prompt.turns:
+            return
         with self._lock:
-            chain = _chain(prompt)
-            if chain:
+            if self._known.get(chain[-1]) is not session:
                 self._known[chain[-1]] = session
-                self._known.move_to_end(chain[-1])
-            while len(self._known) > self.size:
-                self._known.popitem(last=False)
+                self._recent.setdefault(session, []).append(chain[-1])
+            self._recent.move_to_end(session)
+            while len(self._recent) > self.size:
+                forgotten, keys = self._recent.popitem(last=False)
+                for key in keys:
+                    if self._known.get(key) is forgotten:
+                        del self._known[key]
+
+
+def _may_differ(leaf: Leaf) -> bool:
+    """Whether a leaf may go out as something else than it is.
+
+    What the reader of the request locked may not, but for one case: a text that was open when
+    it was sent, and carries a cache breakpoint now.
+    """
+    return any(not s.locked or s.reason == BREAKPOINT for s in leaf.segments)
+
+
+def _parts(leaf: Leaf, sent: str | None, start: int = 0) -> dict[int, str]:
+    """What each segment of a leaf holds when it goes out as it was sent (None: unchanged)."""
+    texts = [s.text for s in leaf.segments]
+    if sent is not None:
+        texts = [sent, *("" for _ in texts[1:])]
+    return dict(enumerate(texts, start))
 
 
 def _key(leaf: Leaf) -> bytes:
