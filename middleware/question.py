@@ -10,6 +10,9 @@ from tersely.prompt import Span
 LONG = 1200
 """Characters from which a text may hold material besides what is asked (about 300 tokens)."""
 
+TYPED = 4000
+"""Characters up to which people type a turn by hand: there only a labelled question tells."""
+
 SHORT = LONG // 2
 """Characters up to which a first or last paragraph is an instruction rather than material."""
 
@@ -38,9 +41,10 @@ class Material:
 def material(text: str) -> Material | None:
     """What in a long text is material; None when no question can be told from it.
 
-    The question is the last paragraph that begins with `Question:`; else the last or the first
-    one, whichever ends with a question mark; else a short last one, or a short first one that
-    ends with a colon. Short first and last paragraphs are never material: they tell what to do.
+    The question is the last paragraph that begins with `Question:`. Without that label, and in
+    a text longer than people type by hand, it is the last or the first one, whichever ends with
+    a question mark; else a short last one, or a short first one that ends with a colon. Short
+    first and last paragraphs are never material: they tell what to do.
     """
     if len(text) < LONG:
         return None
@@ -48,7 +52,10 @@ def material(text: str) -> Material | None:
     paragraphs = [text[start:end].strip() for start, end in spans]
     if len(paragraphs) < 2:
         return None
-    first, last, question = _labelled(paragraphs) or _unlabelled(paragraphs)
+    found = _labelled(paragraphs) or (_unlabelled(paragraphs) if len(text) >= TYPED else None)
+    if found is None:
+        return None
+    first, last, question = found
     if not question or first >= last:
         return None
     end = spans[last - 1][0] + len(paragraphs[last - 1])

@@ -112,9 +112,12 @@ class Conversations:
         return Conversations, (self.size,)
 
     def continued_by(self, prompt: Prompt) -> Session:
-        """The session of the longest request that this prompt begins with, else a new one."""
+        """The session of the longest request that this prompt goes on from, else a new one.
+
+        The very same request is no continuation: who sends it again may want other settings.
+        """
         with self._lock:
-            known = (self._known.get(key) for key in reversed(_chain(prompt)))
+            known = (self._known.get(key) for key in reversed(_chain(prompt)[:-1]))
             return next(filter(None, known), None) or Session()
 
     def remember(self, prompt: Prompt, session: Session) -> None:

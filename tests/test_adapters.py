@@ -17,7 +17,7 @@ from tersely.middleware import adapters
 from tersely.middleware.leaves import BREAKPOINT
 from tersely.prompt import Prompt, Segment
 
-DOC = "The ship sails at night. " * 60
+DOC = "The ship sails at night. " * 180
 USER = {"role": "user", "content": "Why?"}
 
 

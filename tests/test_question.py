@@ -11,7 +11,7 @@ from tersely.middleware.adapter_chat import CHAT
 from tersely.middleware.keep import bare, kept
 from tersely.middleware.question import LONG, material
 
-DOC = "The ship sails at night. " * 60
+DOC = "The ship sails at night. " * 180
 
 
 def parts(text: str) -> tuple[str, str, str]:
@@ -53,6 +53,12 @@ def test_the_question_is_found(text: str, head: str, tail: str, question: str) -
 )
 def test_no_question_is_made_up(text: str) -> None:
     assert material(text) is None
+
+
+def test_what_people_type_is_split_only_at_a_labelled_question() -> None:
+    rules = "Never sail at night. " * 70
+    assert material(f"{rules}\n\n{rules}\n\nWhen do we sail?") is None
+    assert parts(f"{rules}\n\nQuestion: when?")[2] == "when?"
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from little_stages import AboutTheQuestion, Dice, Halve
+from little_stages import AboutTheQuestion, Cut, Dice, Halve
 from strategies import long_prose, prose
 
+from tersely.budget import Budget
 from tersely.middleware import scope
 from tersely.middleware.pipeline import Pipeline
+from tersely.middleware.scope import Override
 from tersely.middleware.session import FROZEN, Conversations, Session
 from tersely.prompt import Prompt, Segment
 
@@ -167,12 +169,24 @@ def test_the_arguments_of_a_call_are_not_mistaken_for_a_text_that_was_sent() -> 
 
 def test_kept_tags_are_gone_each_time() -> None:
     line = Pipeline(Halve(kinds=("tool_output", "context")))
-    doc = "Mind <keep>the gap</keep> and mind all the other things. " * 40
+    doc = "Mind <keep>the gap</keep> and mind all the other things. " * 100
     first = {"messages": [{"role": "user", "content": f"Read:\n\n{doc}\n\nWhat now?"}]}
     sent = line.run(first).output
     assert "<keep>" not in texts(sent)[0]
     assert "the gap" in texts(sent)[0]
     assert texts(line.run(then(first, ("assistant", "a"))).output)[0] == texts(sent)[0]
+
+
+def test_the_same_request_may_be_tried_with_another_budget() -> None:
+    line = Pipeline(Cut())
+    asked = [{"role": "user", "content": "one two three four " * 100}]
+    generous, tight = (
+        line.run(asked, wishes=Override(budget=Budget(tokens=tokens))).report
+        for tokens in (300, 100)
+    )
+    assert generous.met
+    assert tight.met
+    assert tight.after <= 100 < generous.after
 
 
 def test_thaw_forgets() -> None:
@@ -225,8 +239,8 @@ def test_the_conversation_unused_for_longest_goes_first() -> None:
     known.remember(prompt("2"), sessions[2])
     assert len(known) == 2
     assert known.continued_by(prompt("0", "more", "yet")) is sessions[0]
-    assert known.continued_by(prompt("2")) is sessions[2]
-    assert known.continued_by(prompt("1")) not in sessions
+    assert known.continued_by(prompt("2", "more")) is sessions[2]
+    assert known.continued_by(prompt("1", "more")) not in sessions
 
 
 def test_a_long_conversation_does_not_push_out_others() -> None:
