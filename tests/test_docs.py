@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -62,6 +63,17 @@ def test_yaml_blocks_are_pipelines(page: Path) -> None:
     for text in blocks(page, "yaml"):
         assert yaml.safe_load(text)
         Pipeline.from_yaml(text)
+
+
+def test_the_page_of_stages_is_up_to_date() -> None:
+    written = runpy.run_path(str(ROOT / "scripts" / "stages.py"))
+    assert (ROOT / "docs" / "stages.md").read_text() == written["page"]()
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
 
 
 def commands(page: Path) -> list[str]:

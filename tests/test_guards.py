@@ -127,7 +127,7 @@ def test_a_changed_locked_text_goes_back_and_is_told() -> None:
 
 
 def test_a_changed_locked_part_takes_its_whole_text_back() -> None:
-    content = f"Look at this:\n\n{(PROSE + '. ') * 30}\n\nWhat may go?"
+    content = f"Look at this:\n\n{(PROSE + '. ') * 200}\n\nWhat may go?"
     request = {"messages": [{"role": "user", "content": content}]}
     stage = Misuse(
         how=lambda p: with_text(with_text(p, 1, "less"), 2, "\n\nNo?"), kinds=("context",)

@@ -1,0 +1,88 @@
+"""First the passages, then the words in them, that a language model would not have guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from tersely.compressors.prune import Pruner
+from tersely.compressors.self_information import Surprise, surprise
+from tersely.contracts import Context
+from tersely.prompt import Prompt, Segment, Span
+from tersely.select import Part
+from tersely.units import Floats, Units, split
+
+
+class LLMLingua(Pruner):
+    """LLMLingua: coarse to fine by conditional perplexity, in one pass of the model.
+
+    The budget controller keeps the passages of highest perplexity, `coarse` times as many
+    tokens as the budget allows; from these the words of highest perplexity are kept. A passage
+    is a sentence, and in a demonstration (kind `example`) what stands between blank lines. Give
+    instruction and question a share of their own with `Budget(shares=...)` and `kinds`.
+
+    What differs from the paper: the text is scored once, on condition of the question if it is
+    known, and not again after each cut; words are never cut, facts go last, and the budget is
+    met exactly.
+    """
+
+    name = "llmlingua"
+    needs = frozenset({"causal_lm"})
+    paper = "Jiang et al. 2023, https://arxiv.org/abs/2310.05736"
+
+    unit: Literal["token", "word", "phrase"] = "word"
+    coarse: float = Field(default=2.0, ge=1)
+    model: str = "smollm2"
+
+    def values(self, units: Sequence[Units], prompt: Prompt, context: Context) -> Sequence[Floats]:
+        scores = self._scores([one.text for one in units], prompt, context)
+        return [score.means(one) for score, one in zip(scores, units, strict=True)]
+
+    def weighed(
+        self, segments: Sequence[Segment], prompt: Prompt, context: Context
+    ) -> Sequence[Part]:
+        """Words of the passages that the budget controller keeps go before all others."""
+        parts = super().weighed(segments, prompt, context)
+        scores = self._scores([segment.text for segment in segments], prompt, context)
+        share = self.coarse * _share(prompt, context)
+        ranked = []
+        for part, kept in zip(parts, _passages(segments, scores, share), strict=True):
+            ahead = 2 * part.units.touching(kept)
+            ranked.append(replace(part, ranks=part.ranks + ahead))
+        return ranked
+
+    def _scores(self, texts: Sequence[str], prompt: Prompt, context: Context) -> list[Surprise]:
+        return surprise(texts, self.model, context, condition=prompt.question)
+
+
+def _passages(
+    segments: Sequence[Segment], scores: Sequence[Surprise], share: float
+) -> list[list[Span]]:
+    """The passages of each segment that are most surprising, up to a share of all tokens."""
+    passages = [
+        split(one.text, "paragraph" if one.kind == "example" else "sentence") for one in segments
+    ]
+    pairs = list(zip(scores, passages, strict=True))
+    means = np.concatenate([score.means(passage) for score, passage in pairs])
+    sizes = np.concatenate([score.counts(passage) for score, passage in pairs])
+    order = np.argsort(-means, kind="stable")
+    before = np.cumsum(sizes[order]) - sizes[order]
+    kept = np.zeros(len(order), np.bool_)
+    kept[order] = before < share * sizes.sum()
+    bounds = np.cumsum([len(passage) for passage in passages])[:-1]
+    return [
+        list(zip(one.starts[keep].tolist(), one.ends[keep].tolist(), strict=True))
+        for one, keep in zip(passages, np.split(kept, bounds), strict=True)
+    ]
+
+
+def _share(prompt: Prompt, context: Context) -> float:
+    """The share of the open text that the budget allows."""
+    total = context.tokens(prompt)
+    closed = context.tokens(prompt.with_texts(dict.fromkeys(prompt.open, "")))
+    limit = total if context.limit is None else context.limit
+    return max(limit - closed, 0) / max(total - closed, 1)

@@ -1,0 +1,91 @@
+"""The body that all pruners share: cut into units, value them, keep the best that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tersely.contracts import Context, StageModel
+from tersely.prompt import Prompt, Segment, Span
+from tersely.protect import fences, json_shape, protected
+from tersely.select import FORCED, Part, pack
+from tersely.units import Floats, Ints, Unit, Units, split
+
+FINE: frozenset[Unit] = frozenset({"token", "word", "phrase"})
+"""Units at which a sentence is taken apart, so that facts in it need protection."""
+
+
+class Pruner(StageModel):
+    """Base of the stages that drop units of text and change nothing else.
+
+    A method is a scorer, a unit and a selection. A recipe gives the scorer (`values`); the unit
+    is a setting; selection is exact packing under the budget. Below the sentence, facts are
+    never cut and go last (see `tersely.protect`); code blocks are never cut at all, and JSON is
+    left alone. Without a budget nothing is dropped.
+
+    `fill` is the unit in which the best sentence that no longer fits is begun, so that the
+    budget is used; None leaves it out, for whole sentences only.
+    """
+
+    unit: Unit = "sentence"
+    fill: Unit | None = "word"
+
+    def values(self, units: Sequence[Units], prompt: Prompt, context: Context) -> Sequence[Floats]:
+        """What each unit of each text is worth: the best are kept. Shape: (units,) each."""
+        raise NotImplementedError
+
+    def ranks(self, units: Units, facts: Sequence[Span]) -> Ints:
+        """What goes before all values; here facts, below the sentence. Shape: (units,)."""
+        if self.unit not in FINE:
+            return np.zeros(len(units), np.int64)
+        return units.touching(facts).astype(np.int64)
+
+    def weighed(
+        self, segments: Sequence[Segment], prompt: Prompt, context: Context
+    ) -> Sequence[Part]:
+        """Each segment cut into units, with their values and ranks."""
+        facts = [self._whole(segment) for segment in segments]
+        units = [
+            split(segment.text, self.unit, atoms=spans, marked=segment.spans)
+            for segment, spans in zip(segments, facts, strict=True)
+        ]
+        values = self.values(units, prompt, context)
+        ranks = [self.ranks(one, spans) for one, spans in zip(units, facts, strict=True)]
+        return [
+            Part(units=one, values=worth, ranks=_forced(rank, one, segment))
+            for one, worth, rank, segment in zip(units, values, ranks, segments, strict=True)
+        ]
+
+    def __call__(self, prompt: Prompt, context: Context, /) -> Prompt:
+        if context.limit is None or context.tokens(prompt) <= context.limit:
+            return prompt
+        reach = within_reach(prompt)
+        if not reach:
+            return prompt
+        parts = self.weighed([prompt.segments[i] for i in reach], prompt, context)
+        return pack(prompt, dict(zip(reach, parts, strict=True)), context, finer=self.fill)
+
+    def _whole(self, segment: Segment) -> list[Span]:
+        """What must not be cut in a text."""
+        return protected(segment.text) if self.unit in FINE else fences(segment.text)
+
+
+def within_reach(prompt: Prompt) -> list[int]:
+    """The open segments that hold prose: those of a JSON text are not to be pruned."""
+    reach: list[int] = []
+    at = 0
+    for leaf in prompt.leaves:
+        places = range(at, at + len(leaf.segments))
+        reach += [
+            i for i in places if not prompt.segments[i].locked and prompt.segments[i].text.strip()
+        ]
+        if reach and reach[-1] >= at and json_shape(leaf.text):
+            reach = [i for i in reach if i < at]
+        at += len(leaf.segments)
+    return reach
+
+
+def _forced(ranks: Ints, units: Units, segment: Segment) -> Ints:
+    """The ranks, with what the caller marked above all."""
+    return np.where(units.touching(segment.spans), FORCED, ranks)

@@ -1,0 +1,273 @@
+"""How surprising each token of a text is to a language model, in one pass over the text."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tersely.contracts import Context
+from tersely.units import Floats, Ints, Units, blanks
+from tersely.weights import CausalLM, causal_lm
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Tokenizer
+
+WINDOW = 512
+"""Tokens that are read together: enough context, and attention stays cheap at any length."""
+
+OVERLAP = 32
+"""Tokens of context that a window repeats from the one before."""
+
+PREFIX = 128
+"""Tokens of a condition that are read at most, from its end."""
+
+BATCH = 2048
+"""Tokens in one call of the model."""
+
+ROWS = 128
+"""Tokens whose scores over the whole vocabulary are held at a time."""
+
+REMEMBERED = 256
+"""Texts whose scores are kept for the next time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surprise:
+    """Negative log-likelihoods in nats, and the characters that each belongs to.
+
+    Token `i` is `text[starts[i]:ends[i]]`. Shape: (tokens,) each.
+    """
+
+    starts: Ints
+    ends: Ints
+    nats: Floats
+
+    def means(self, units: Units) -> Floats:
+        """The mean over the tokens of each unit. Shape: (units,)."""
+        return _within(self._summed(self.nats, units.text), units) / np.maximum(
+            self.counts(units), 1e-9
+        )
+
+    def counts(self, units: Units) -> Floats:
+        """How many tokens each unit has, parts of tokens included. Shape: (units,)."""
+        return _within(self._summed(np.ones(len(self.nats)), units.text), units)
+
+    def _summed(self, amounts: Floats, text: str) -> Floats:
+        """Sums up to each character; a token's amount is spread over its characters."""
+        solid = np.append(np.flatnonzero(~blanks(text)), len(text))
+        first = solid[np.searchsorted(solid, self.starts)]
+        starts = np.where(first < self.ends, first, self.starts)
+        width = np.maximum(self.ends - starts, 1)
+        steps = np.zeros(len(text) + 2)
+        np.add.at(steps, starts, amounts / width)
+        np.add.at(steps, starts + width, -amounts / width)
+        return np.append(0, np.cumsum(np.cumsum(steps)))
+
+
+def _within(sums: Floats, units: Units) -> Floats:
+    """What falls into each unit."""
+    inside: Floats = sums[units.ends] - sums[units.starts]
+    return inside
+
+
+def surprise(
+    texts: Sequence[str], lm: str, context: Context, *, condition: str = ""
+) -> list[Surprise]:
+    """Score every token of every text given what stands before it, each text once.
+
+    Texts are read in overlapping windows of a fixed length, batched, so that the cost grows
+    with the length alone; only hidden states are kept, and the vocabulary is gone through a
+    few tokens at a time. `condition` is read before each window and shared by all. Scores of
+    texts that were seen lately are remembered. Raises OutOfTime between two calls of the model.
+    """
+    model = causal_lm(lm)
+    keys = [_key(lm, condition, text) for text in texts]
+    known = {key: MEMORY.get(key) for key in keys}
+    new = {key: text for key, text in zip(keys, texts, strict=True) if known[key] is None}
+    for key, scored in zip(new, _score(list(new.values()), model, context, condition), strict=True):
+        MEMORY.put(key, scored)
+        known[key] = scored
+    return [found for key in keys if (found := known[key]) is not None]
+
+
+def _score(
+    texts: Sequence[str], lm: CausalLM, context: Context, condition: str
+) -> Iterator[Surprise]:
+    """The scores of some texts, read as one set of windows."""
+    encoded = [_encode(text, lm) for text in texts]
+    windows = [w for i, (ids, _) in enumerate(encoded) for w in _windows(i, ids, lm)]
+    nats = [np.zeros(len(ids)) for ids, _ in encoded]
+    if windows:
+        prefix = _Prefix(lm, _encode(condition, lm)[0][-PREFIX:])
+        for batch in _batches(windows):
+            context.check()
+            for window, scores in zip(batch, prefix.score(batch), strict=True):
+                nats[window.text][window.start : window.start + len(scores)] = scores
+    for (_, offsets), scores in zip(encoded, nats, strict=True):
+        yield Surprise(offsets[:, 0], offsets[:, 1], scores)
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Some tokens of a text: those from `start` on are scored, those before are context."""
+
+    text: int
+    start: int
+    ids: Ints
+    known: int
+
+
+def _windows(text: int, ids: Ints, lm: CausalLM) -> Iterator[_Window]:
+    """The windows of one text, all of nearly the same length."""
+    longest = min(WINDOW, lm.max_length - PREFIX - 1)
+    count = max(1, -(-(len(ids) - OVERLAP) // (longest - OVERLAP))) if len(ids) else 0
+    edges = np.linspace(0, len(ids), count + 1).astype(np.int64).tolist()
+    first = np.array([_opening(lm)], np.int64)
+    for start, end in pairwise(edges):
+        before = ids[max(start - OVERLAP, 0) : start] if start else first
+        yield _Window(text, start, np.concatenate((before, ids[start:end])), len(before))
+
+
+def _batches(windows: Sequence[_Window]) -> Iterator[list[_Window]]:
+    """Windows of like length together, as many as one call should read."""
+    batch: list[_Window] = []
+    for window in sorted(windows, key=lambda w: len(w.ids)):
+        if batch and (len(batch) + 1) * len(window.ids) > BATCH:
+            yield batch
+            batch = []
+        batch.append(window)
+    if batch:
+        yield batch
+
+
+class _Prefix:
+    """What is read before every window: once, its keys and values shared by all."""
+
+    def __init__(self, lm: CausalLM, ids: Ints) -> None:
+        self.lm = lm
+        self.length = len(ids)
+        self.past: Any = None
+        if len(ids):
+            import torch
+
+            with torch.inference_mode():
+                row = torch.from_numpy(ids)[None].to(lm.device)
+                self.past = lm.model.base_model(row, use_cache=True).past_key_values
+
+    def score(self, windows: Sequence[_Window]) -> list[Floats]:
+        """The negative log-likelihoods of each window's own tokens."""
+        import torch
+
+        width = max(len(window.ids) for window in windows)
+        rows = np.zeros((len(windows), width), np.int64)
+        for row, window in zip(rows, windows, strict=True):
+            row[: len(window.ids)] = window.ids
+        with torch.inference_mode():
+            ids = torch.from_numpy(rows).to(self.lm.device)
+            hidden = self._hidden(ids)
+            asked = [(i, at) for i, w in enumerate(windows) for at in range(w.known, len(w.ids))]
+            row, at = torch.tensor(asked, device=ids.device).T
+            nats = _nats(hidden[row, at - 1], ids[row, at], self.lm)
+        sizes = [len(w.ids) - w.known for w in windows]
+        return np.split(nats.cpu().numpy().astype(np.float64), np.cumsum(sizes)[:-1])
+
+    def _hidden(self, ids: torch.Tensor) -> torch.Tensor:
+        """The last hidden states. Shape: (windows, tokens) -> (windows, tokens, width).
+
+        Windows are padded at their end, where causal attention does not look: no mask is needed.
+        """
+        past = copy.deepcopy(self.past)
+        if past is not None:
+            past.batch_repeat_interleave(len(ids))
+        read = self.lm.model.base_model(ids, past_key_values=past, use_cache=past is not None)
+        hidden: torch.Tensor = read.last_hidden_state
+        return hidden
+
+
+def _nats(hidden: torch.Tensor, ids: torch.Tensor, lm: CausalLM) -> torch.Tensor:
+    """The negative log-likelihood of each id. Shape: (rows, width), (rows,) -> (rows,)."""
+    import torch
+
+    head = lm.model.get_output_embeddings()
+    found = []
+    for at in range(0, len(ids), ROWS):
+        logits = head(hidden[at : at + ROWS]).float()
+        wanted = ids[at : at + ROWS, None]
+        found.append(logits.logsumexp(-1) - logits.gather(-1, wanted)[:, 0])
+    return torch.cat(found)
+
+
+def _encode(text: str, lm: CausalLM) -> tuple[Ints, Ints]:
+    """Ids and character offsets; special tokens in the text are read as plain text.
+
+    Shape: (tokens,), (tokens, 2).
+    """
+    clean = text.encode(errors="replace").decode()  # a lone surrogate becomes one "?"
+    encoded = _plain(lm).encode(clean, add_special_tokens=False)
+    ids = np.array(encoded.ids, np.int64)
+    return ids, np.array(encoded.offsets, np.int64).reshape(-1, 2)
+
+
+@cache
+def _plain(lm: CausalLM) -> Tokenizer:
+    """The model's tokenizer without templates, padding, truncation and special tokens."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(lm.tokenizer.backend_tokenizer.to_str())
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def _opening(lm: CausalLM) -> int:
+    """The token that stands before the first one of a text."""
+    known = (lm.tokenizer.bos_token_id, lm.tokenizer.eos_token_id)
+    return next((int(token) for token in known if token is not None), 0)
+
+
+class _Memory:
+    """The scores of the texts that were seen last. Safe across threads."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._lock = threading.Lock()
+        self._scores: OrderedDict[bytes, Surprise] = OrderedDict()
+
+    def get(self, key: bytes) -> Surprise | None:
+        with self._lock:
+            if key in self._scores:
+                self._scores.move_to_end(key)
+            return self._scores.get(key)
+
+    def put(self, key: bytes, scores: Surprise) -> None:
+        with self._lock:
+            self._scores[key] = scores
+            while len(self._scores) > self._size:
+                self._scores.popitem(last=False)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._scores.clear()
+
+
+MEMORY = _Memory(REMEMBERED)
+"""Shared by all recipes: a text that two of them score is read once."""
+
+
+def _key(*parts: str) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode(errors="surrogatepass")
+        digest.update(len(data).to_bytes(8) + data)
+    return digest.digest()

@@ -1,0 +1,229 @@
+"""Choose the units that are worth most and fit the budget exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from tersely.contracts import Context
+from tersely.prompt import Prompt
+from tersely.protect import protected
+from tersely.render import render
+from tersely.units import Bools, Floats, Ints, Unit, Units, split
+
+FORCED = 1_000_000
+"""The rank of what is kept whatever the budget says."""
+
+MARK = "…"
+"""What a text becomes that lost everything: an empty text is no text."""
+
+ENOUGH = 0.99
+"""The share of the budget at which it counts as used up."""
+
+TRIES = 12
+"""How often one search counts the whole prompt at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A text on the scales: its units and what each is worth.
+
+    Units of a higher rank are kept before all others, those of rank FORCED always; within a
+    rank those of the higher value go first. Shape of both: (units,).
+    """
+
+    units: Units
+    values: Floats
+    ranks: Ints
+
+
+def pack(
+    prompt: Prompt, parts: Mapping[int, Part], context: Context, *, finer: Unit | None = None
+) -> Prompt:
+    """Keep the best units of some segments, as many as fit `context.limit`.
+
+    `parts` are the texts by their position in the prompt. Units are taken by rank and value;
+    one that does not fit is passed over for later ones that do. With `finer`, what is left of
+    the budget then holds the beginning of the best unit that was passed over. The result is
+    never over the limit, unless the forced units alone are.
+    """
+    if context.limit is None or not parts or context.tokens(prompt) <= context.limit:
+        return prompt
+    packing = _Packing(prompt, dict(parts), context, context.limit)
+    kept = packing.filled(packing.added(packing.forced, packing.order, packing.full))
+    if finer and not packing.used_up(kept):
+        packing, kept = packing.opened(kept, finer)
+    return packing.prompt_of(kept)
+
+
+@dataclass(slots=True)
+class _Packing:
+    """All parts as one row of units, and which of them would make which prompt."""
+
+    prompt: Prompt
+    parts: dict[int, Part]
+    context: Context
+    limit: int
+    costs: Floats = field(init=False)
+    forced: Bools = field(init=False)
+    order: Ints = field(init=False)
+
+    def __post_init__(self) -> None:
+        parts = self.parts.values()
+        ranks = np.concatenate([part.ranks for part in parts])
+        values = np.nan_to_num(np.concatenate([part.values for part in parts]))
+        self.forced = ranks >= FORCED
+        best = np.lexsort((-values, -ranks))
+        self.order = best[~self.forced[best]]
+        self.costs = np.asarray(self.context.tokens_of(self._spelled()), np.float64)
+
+    @property
+    def full(self) -> int:
+        """Tokens of the prompt with everything kept."""
+        return self.context.tokens(self.prompt)
+
+    def prompt_of(self, kept: Bools) -> Prompt:
+        """The prompt with these units only."""
+        texts: dict[int, str] = {}
+        at = 0
+        for i, part in self.parts.items():
+            texts[i] = render(part.units, kept[at : at + len(part.units)])
+            at += len(part.units)
+        return _settled(self.prompt, self.prompt.with_texts(texts), self.context)
+
+    def size(self, kept: Bools) -> int:
+        return self.context.tokens(self.prompt_of(kept))
+
+    def used_up(self, kept: Bools) -> bool:
+        return self.size(kept) >= self.limit * ENOUGH
+
+    def added(self, kept: Bools, queue: Ints, full: int | None = None) -> Bools:
+        """These units, and as many from the head of the queue as fit.
+
+        `full` is the size with the whole queue, when it is known.
+        """
+        base = self.size(kept)
+        if base > self.limit or not len(queue):
+            return kept
+        if full is None:
+            full = self.size(_with(kept, queue))
+            if full <= self.limit:
+                return _with(kept, queue)
+        costs = np.concatenate(([0.0], np.cumsum(self.costs[queue])))
+        measure = lambda n: self.size(_with(kept, queue[:n]))  # noqa: E731
+        return _with(kept, queue[: _longest(costs, measure, (base, full), self.limit)])
+
+    def filled(self, kept: Bools) -> Bools:
+        """These units, and later ones that are small enough for what is left."""
+        for _ in range(3):
+            left = self.limit - self.size(kept)
+            queue = self._small(kept, left)
+            more = self.added(kept, queue) if len(queue) and not self.used_up(kept) else kept
+            if more.sum() == kept.sum():
+                break
+            kept = more
+        return kept
+
+    def opened(self, kept: Bools, finer: Unit) -> tuple[_Packing, Bools]:
+        """The best unit that was passed over, split more finely, and its beginning kept."""
+        rest = self.order[~kept[self.order]]
+        bounds = np.cumsum([0, *(len(part.units) for part in self.parts.values())])
+        for unit in rest[:TRIES].tolist():
+            which = int(np.searchsorted(bounds, unit, "right")) - 1
+            i, at = list(self.parts)[which], unit - int(bounds[which])
+            part = _opened(self.parts[i], at, finer)
+            extra = len(part.units) - len(self.parts[i].units)
+            if extra:
+                again = replace(self, parts={**self.parts, i: part})
+                more = np.insert(kept, [unit] * extra, False)
+                return again, again.added(more, np.arange(unit, unit + extra + 1))
+        return self, kept
+
+    def _small(self, kept: Bools, left: float) -> Ints:
+        """Units in order that together fit what is left, as far as can be told."""
+        rest = self.order[~kept[self.order]]
+        picked = [rest[:0]]
+        while len(rest := rest[self.costs[rest] <= left]):
+            fitting = int(np.searchsorted(np.cumsum(self.costs[rest]), left, "right"))
+            picked.append(rest[:fitting])
+            left -= float(self.costs[rest[:fitting]].sum())
+            rest = rest[fitting:]
+        return np.concatenate(picked)
+
+    def _spelled(self) -> list[str]:
+        """Every unit with a space where one stands before it: what it will cost, nearly."""
+        spelled: list[str] = []
+        for part in self.parts.values():
+            before = np.append(0, part.units.ends[:-1]) < part.units.starts
+            pairs = zip(part.units.texts, before.tolist(), strict=True)
+            spelled += [f" {text}" if spaced else text for text, spaced in pairs]
+        return spelled
+
+
+def _longest(
+    costs: Floats, measure: Callable[[int], int], ends: tuple[int, int], limit: int
+) -> int:
+    """How many items of a queue fit: n does and n + 1 does not.
+
+    `costs[n]` estimates what n items cost, and `ends` are the true sizes with none and with
+    all. Each guess is drawn from the estimate, scaled to the true sizes on both sides of it.
+    """
+    low, high = 0, len(costs) - 1
+    small, large = ends
+    for _ in range(TRIES):
+        if high - low <= 1 or (small == limit and low):
+            break
+        scale = (costs[high] - costs[low]) / max(large - small, 1)
+        aim = costs[low] + (limit - small) * scale
+        guess = int(np.searchsorted(costs, aim, "right")) - 1
+        guess = min(max(guess, low + 1), high - 1)
+        size = measure(guess)
+        if size <= limit:
+            low, small = guess, size
+        else:
+            high, large = guess, size
+    return low
+
+
+def _with(kept: Bools, units: Ints) -> Bools:
+    more = kept.copy()
+    more[units] = True
+    return more
+
+
+def _opened(part: Part, at: int, finer: Unit) -> Part:
+    """A part with one unit split more finely; a code block stays whole."""
+    units = part.units
+    start, end = int(units.starts[at]), int(units.ends[at])
+    text = units.text[start:end]
+    pieces = split(text, finer, atoms=protected(text))
+    if len(pieces) < 2:
+        return part
+    return Part(
+        units=Units(
+            units.text,
+            np.concatenate((units.starts[:at], pieces.starts + start, units.starts[at + 1 :])),
+            np.concatenate((units.ends[:at], pieces.ends + start, units.ends[at + 1 :])),
+        ),
+        values=np.insert(part.values, [at] * (len(pieces) - 1), part.values[at]),
+        ranks=np.insert(part.ranks, [at] * (len(pieces) - 1), part.ranks[at]),
+    )
+
+
+def _settled(before: Prompt, after: Prompt, context: Context) -> Prompt:
+    """No text empty, and none longer than it was: such a text gets a mark, or stays."""
+    fixed: dict[int, str] = {}
+    at = 0
+    for old, new in zip(before.leaves, after.leaves, strict=True):
+        size = len(old.segments)
+        if old.text != new.text:
+            places = [i for i in range(at, at + size) if not before.segments[i].locked]
+            if not new.text.strip():
+                fixed |= dict.fromkeys(places, "") | {places[0]: MARK}
+            was, now = context.tokens_of([old.text, new.text if new.text.strip() else MARK])
+            if now >= was:
+                fixed |= {i: before.segments[i].text for i in places}
+        at += size
+    return after.with_texts(fixed) if fixed else after
