@@ -1,0 +1,20 @@
+"""Run the benchmarks, one after another: `python -m benchmarks [NAME ...] [--data DIR]`."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+NAMES = ("overhead", "budget", "robustness", "scoring")
+
+
+def main() -> None:
+    """Run those that are named, else all."""
+    asked = [name for name in sys.argv[1:] if name in NAMES]
+    rest = [argument for argument in sys.argv[1:] if argument not in NAMES]
+    for name in asked or NAMES:
+        import_module(f"benchmarks.{name}").main(rest)
+
+
+if __name__ == "__main__":
+    main()
