@@ -58,9 +58,8 @@ def material(text: str) -> Material | None:
     first, last, question = found
     if not question or first >= last:
         return None
-    end = spans[last - 1][0] + len(paragraphs[last - 1])
-    found = Material(spans[first][0], end, question)
-    return found if found.end - found.start >= SHORT else None
+    start, end = spans[first][0], spans[last - 1][1]
+    return Material(start, end, question) if end - start >= SHORT else None
 
 
 def gist(text: str) -> str:
