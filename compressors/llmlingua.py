@@ -21,7 +21,8 @@ class LLMLingua(Pruner):
     """LLMLingua: coarse to fine by conditional perplexity, in one pass of the model.
 
     The budget controller keeps the passages of highest perplexity, `coarse` times as many
-    tokens as the budget allows; from these the words of highest perplexity are kept. A passage
+    tokens as the budget allows; from these the words of highest perplexity are kept (the paper
+    has 2; nearer to 1 whole passages outlive single words, and so do the answers). A passage
     is a sentence, and in a demonstration (kind `example`) what stands between blank lines. Give
     instruction and question a share of their own with `Budget(shares=...)` and `kinds`.
 
@@ -35,7 +36,7 @@ class LLMLingua(Pruner):
     paper = "Jiang et al. 2023, https://arxiv.org/abs/2310.05736"
 
     unit: Literal["token", "word", "phrase"] = "word"
-    coarse: float = Field(default=2.0, ge=1)
+    coarse: float = Field(default=1.2, ge=1)
     model: str = "smollm2"
 
     def values(self, units: Sequence[Units], prompt: Prompt, context: Context) -> Sequence[Floats]:
@@ -56,7 +57,8 @@ class LLMLingua(Pruner):
         return ranked
 
     def _scores(self, texts: Sequence[str], prompt: Prompt, context: Context) -> list[Surprise]:
-        return surprise(texts, self.model, context, condition=prompt.question)
+        condition = f"{prompt.question}\n" if prompt.question else ""
+        return surprise(texts, self.model, context, condition=condition)
 
 
 def _passages(

@@ -37,8 +37,8 @@ BATCH = 2048
 ROWS = 128
 """Tokens whose scores over the whole vocabulary are held at a time."""
 
-REMEMBERED = 256
-"""Texts whose scores are kept for the next time."""
+REMEMBERED = 1_000_000
+"""Tokens whose scores are kept for the next time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,8 @@ def surprise(
 
     Texts are read in overlapping windows of a fixed length, batched, so that the cost grows
     with the length alone; only hidden states are kept, and the vocabulary is gone through a
-    few tokens at a time. `condition` is read before each window and shared by all. Scores of
-    texts that were seen lately are remembered. Raises OutOfTime between two calls of the model.
+    few tokens at a time. `condition` is read once, before all windows. Scores of texts that were
+    seen lately are remembered. Raises OutOfTime between two calls of the model.
     """
     model = causal_lm(lm)
     keys = [_key(lm, condition, text) for text in texts]
@@ -105,10 +105,11 @@ def _score(
 ) -> Iterator[Surprise]:
     """The scores of some texts, read as one set of windows."""
     encoded = [_encode(text, lm) for text in texts]
-    windows = [w for i, (ids, _) in enumerate(encoded) for w in _windows(i, ids, lm)]
+    before = np.append(_opening(lm), _encode(condition, lm)[0][-PREFIX:])
+    windows = [w for i, (ids, _) in enumerate(encoded) for w in _windows(i, ids, before[-1:], lm)]
     nats = [np.zeros(len(ids)) for ids, _ in encoded]
     if windows:
-        prefix = _Prefix(lm, _encode(condition, lm)[0][-PREFIX:])
+        prefix = _Prefix(lm, before[:-1])
         for batch in _batches(windows):
             context.check()
             for window, scores in zip(batch, prefix.score(batch), strict=True):
@@ -127,12 +128,11 @@ class _Window:
     known: int
 
 
-def _windows(text: int, ids: Ints, lm: CausalLM) -> Iterator[_Window]:
-    """The windows of one text, all of nearly the same length."""
-    longest = min(WINDOW, lm.max_length - PREFIX - 1)
+def _windows(text: int, ids: Ints, first: Ints, lm: CausalLM) -> Iterator[_Window]:
+    """The windows of one text, all of nearly the same length. `first` stands before its start."""
+    longest = max(min(WINDOW, lm.max_length - PREFIX - 1), 2 * OVERLAP)
     count = max(1, -(-(len(ids) - OVERLAP) // (longest - OVERLAP))) if len(ids) else 0
     edges = np.linspace(0, len(ids), count + 1).astype(np.int64).tolist()
-    first = np.array([_opening(lm)], np.int64)
     for start, end in pairwise(edges):
         before = ids[max(start - OVERLAP, 0) : start] if start else first
         yield _Window(text, start, np.concatenate((before, ids[start:end])), len(before))
@@ -155,7 +155,6 @@ class _Prefix:
 
     def __init__(self, lm: CausalLM, ids: Ints) -> None:
         self.lm = lm
-        self.length = len(ids)
         self.past: Any = None
         if len(ids):
             import torch
@@ -240,7 +239,7 @@ class _Memory:
     """The scores of the texts that were seen last. Safe across threads."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
+        self._room = size
         self._lock = threading.Lock()
         self._scores: OrderedDict[bytes, Surprise] = OrderedDict()
 
@@ -252,12 +251,16 @@ class _Memory:
 
     def put(self, key: bytes, scores: Surprise) -> None:
         with self._lock:
-            self._scores[key] = scores
-            while len(self._scores) > self._size:
-                self._scores.popitem(last=False)
+            if key not in self._scores:
+                self._scores[key] = scores
+                self._room -= len(scores.nats)
+            while self._room < 0:
+                _, oldest = self._scores.popitem(last=False)
+                self._room += len(oldest.nats)
 
     def clear(self) -> None:
         with self._lock:
+            self._room += sum(len(scores.nats) for scores in self._scores.values())
             self._scores.clear()
 
 

@@ -58,7 +58,7 @@ def material(text: str) -> Material | None:
     first, last, question = found
     if not question or first >= last:
         return None
-    start, end = spans[first][0], spans[last - 1][1]
+    start, end = spans[first][0], spans[last - 1][0] + len(paragraphs[last - 1])
     return Material(start, end, question) if end - start >= SHORT else None
 
 

@@ -21,9 +21,12 @@ from tersely.tokens import counter
 from tersely.units import split
 
 TEXT = topics.topics["with"]
-FACTS = """The invoice 2024-INV-00017 over $1,299.50 is due on 2025-03-14. As you may well know by
-now, and as everybody in the whole department has been told more than once, it was not paid. Please see
-https://example.org/pay?id=17 or write to billing@example.org, whichever is the easier for you."""
+FACTS = (
+    "The invoice 2024-INV-00017 over $1,299.50 is due on 2025-03-14. As you may well know by now, "
+    "and as everybody in the whole department has been told more than once, it was not paid. "
+    "Please see https://example.org/pay?id=17 or write to billing@example.org, whichever is the "
+    "easier for you."
+)
 
 
 def pruned(text: str, name: str, ratio: float = 0.5, question: str = "", **settings: Any) -> str:
@@ -127,22 +130,25 @@ def test_shares_bound_each_kind(smollm2: Path) -> None:
 
 
 @pytest.mark.model
-def test_scores_are_the_model_s_own(smollm2: Path) -> None:
+@pytest.mark.parametrize("condition", ["", "How does the with statement close a file?\n"])
+def test_scores_are_the_model_s_own(condition: str, smollm2: Path) -> None:
     import torch
     from torch.nn.functional import cross_entropy
 
     from tersely.compressors.self_information import surprise
     from tersely.weights import causal_lm
 
-    text = TEXT[:900]
+    text = TEXT[:1200]
     lm = causal_lm()
-    scores = surprise([text], "smollm2", Context(count=counter()))[0]
-    ids = torch.tensor([lm.tokenizer(text, add_special_tokens=False).input_ids])
+    scores = surprise([text, "short"], "smollm2", Context(count=counter()), condition=condition)[0]
+    before, own = (
+        lm.tokenizer(part, add_special_tokens=False).input_ids for part in (condition, text)
+    )
+    ids = torch.tensor([[lm.tokenizer.bos_token_id, *before, *own]])
     with torch.no_grad():
         logits = lm.model(ids).logits[0, :-1].float()
-    wanted = cross_entropy(logits, ids[0, 1:], reduction="none").numpy()
-    assert len(scores.nats) == ids.shape[1]
-    assert np.corrcoef(scores.nats[8:], wanted[7:])[0, 1] > 0.99
+    wanted = cross_entropy(logits, ids[0, 1:], reduction="none").numpy()[-len(own) :]
+    assert np.abs(scores.nats - wanted).mean() < 0.05
 
 
 @pytest.mark.model
