@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from tersely.compressors.prune import Pruner
+from tersely.compressors.prune import ByLanguageModel
 from tersely.compressors.self_information import Surprise, surprise
 from tersely.contracts import Context
 from tersely.prompt import Prompt, Segment, Span
@@ -17,7 +17,7 @@ from tersely.select import Part
 from tersely.units import Floats, Units, split
 
 
-class LLMLingua(Pruner):
+class LLMLingua(ByLanguageModel):
     """LLMLingua: coarse to fine by conditional perplexity, in one pass of the model.
 
     The budget controller keeps the passages of highest perplexity, `coarse` times as many
@@ -32,12 +32,10 @@ class LLMLingua(Pruner):
     """
 
     name = "llmlingua"
-    needs = frozenset({"causal_lm"})
     paper = "Jiang et al. 2023, https://arxiv.org/abs/2310.05736"
 
     unit: Literal["token", "word", "phrase"] = "word"
     coarse: float = Field(default=1.2, ge=1)
-    model: str = "smollm2"
 
     def values(self, units: Sequence[Units], prompt: Prompt, context: Context) -> Sequence[Floats]:
         scores = self._scores([one.text for one in units], prompt, context)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from tersely.contracts import Context, StageModel
+from tersely.errors import require
+from tersely.models import resolve
 from tersely.prompt import Prompt, Segment, Span
 from tersely.protect import fences, json_shape, protected
 from tersely.select import FORCED, Part, pack
@@ -69,6 +71,18 @@ class Pruner(StageModel):
     def _whole(self, segment: Segment) -> list[Span]:
         """What must not be cut in a text."""
         return protected(segment.text) if self.unit in FINE else fences(segment.text)
+
+
+class ByLanguageModel(Pruner):
+    """Base of the recipes that score with a language model: a name of ours, a folder or hub id."""
+
+    needs = frozenset({"causal_lm"})
+
+    model: str = "smollm2"
+
+    def ready(self) -> None:
+        require("torch", "transformers", extra="local")
+        resolve(self.model)
 
 
 def within_reach(prompt: Prompt) -> list[int]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from tersely.compressors.prune import Pruner
+from tersely.compressors.prune import ByLanguageModel
 from tersely.compressors.self_information import surprise
 from tersely.contracts import Context
 from tersely.prompt import Prompt
 from tersely.units import Floats, Units
 
 
-class SelectiveContext(Pruner):
+class SelectiveContext(ByLanguageModel):
     """Selective Context: keeps the units that surprise a language model most.
 
     The self-information of a unit is the mean over its tokens, as in the paper. What differs:
@@ -22,11 +22,9 @@ class SelectiveContext(Pruner):
     """
 
     name = "selective_context"
-    needs = frozenset({"causal_lm"})
     paper = "Li et al. 2023, https://arxiv.org/abs/2310.06201"
 
     unit: Literal["token", "phrase", "sentence"] = "phrase"
-    model: str = "smollm2"
 
     def values(self, units: Sequence[Units], prompt: Prompt, context: Context) -> Sequence[Floats]:
         scores = surprise([one.text for one in units], self.model, context)

@@ -11,7 +11,7 @@ from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
 
 from tersely.budget import Budget, BudgetLike
-from tersely.contracts import Adapter, Backend, Capability, Context, Need, Stage
+from tersely.contracts import Adapter, Backend, Capability, Context, Need, Stage, StageModel
 from tersely.errors import ConfigError, first_fault
 from tersely.middleware import desk, scope
 from tersely.middleware.engine import Run, prepare
@@ -65,7 +65,8 @@ class Pipeline(RunnableSerializable[Any, Any]):
             super().__init__(**settings)
         except ValidationError as error:
             raise ConfigError(f"pipeline {first_fault(error)}") from error
-        _check_needs(self.stages, self.backend)
+        for stage in filter(None, (*self.stages, self.fallback)):
+            _check(stage, self.backend)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -213,12 +214,13 @@ def compress(
     return source.run(request, question=question, model=model, wishes=wishes)
 
 
-def _check_needs(stages: Sequence[Stage], backend: Backend | None) -> None:
-    """Raise ConfigError when a stage needs what the backend lacks."""
-    for stage in stages:
-        for need in stage.needs:
-            if need == "llm" and backend is None:
-                raise ConfigError(f"stage {name_of(stage)} needs a backend: Pipeline(backend=...)")
-            wanted = NEEDED.get(need)
-            if wanted and (backend is None or wanted not in backend.capabilities):
-                raise ConfigError(f"stage {name_of(stage)} needs a backend with {wanted!r}")
+def _check(stage: Stage, backend: Backend | None) -> None:
+    """Raise when a stage needs what is not installed, or what the backend lacks."""
+    for need in stage.needs:
+        if need == "llm" and backend is None:
+            raise ConfigError(f"stage {name_of(stage)} needs a backend: Pipeline(backend=...)")
+        wanted = NEEDED.get(need)
+        if wanted and (backend is None or wanted not in backend.capabilities):
+            raise ConfigError(f"stage {name_of(stage)} needs a backend with {wanted!r}")
+    if isinstance(stage, StageModel):
+        stage.ready()

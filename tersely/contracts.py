@@ -114,6 +114,12 @@ class StageModel(BaseModel):
 
     kinds: tuple[Kind, ...] = ("context", "tool_output", "example", "log")
 
+    def ready(self) -> None:
+        """Raise MissingExtra, UnknownName or ModelError when the stage can't work here.
+
+        Called when a pipeline is built, so that a missing model is no surprise in mid-call.
+        """
+
     def __call__(self, prompt: Prompt, context: Context, /) -> Prompt:
         raise NotImplementedError
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -49,6 +50,13 @@ class MissingExtra(TerselyError, ImportError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is needed here: pip install 'tersely[{extra}]'")
+
+
+def require(*packages: str, extra: str) -> None:
+    """Raise MissingExtra unless all packages are installed. Nothing is imported."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtra(package, extra)
 
 
 class RequestError(TerselyError, ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from trees import differences
 
 from tersely.budget import Budget
 from tersely.contracts import Context
-from tersely.errors import BudgetError, StageError
+from tersely.errors import BudgetError, MissingExtra, ModelError, StageError, UnknownName
 from tersely.middleware import adapters
 from tersely.middleware.adapter_text import TEXT
 from tersely.middleware.pipeline import Pipeline
@@ -329,3 +330,19 @@ def test_a_prompt_without_open_text_passes() -> None:
     run = Pipeline(Halve(), budget=0.5).through(shut, Context(count=counter()))
     assert run.prompt == shut
     assert run.settle()
+
+
+def test_a_missing_model_is_told_when_the_pipeline_is_built(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TERSELY_HOME", str(tmp_path))
+    with pytest.raises(ModelError, match="tersely models pull smollm2"):
+        Pipeline("llmlingua")
+    with pytest.raises(UnknownName, match="nearest: smollm2"):
+        Pipeline({"selective_context": {"model": "smollm"}})
+
+
+def test_a_missing_extra_is_told_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tersely.errors.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"pip install 'tersely\[local\]'"):
+        Pipeline("llmlingua")
