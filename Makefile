@@ -36,7 +36,7 @@ check: $(READY)  ## style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy -p tersely
-	@$(BIN)/mypy tests/typing
+	@$(BIN)/mypy tests/typing benchmarks examples scripts
 
 bench: model  ## every benchmark: make bench [DATA=folder]
 	@$(BIN)/python -m benchmarks $(if $(DATA),--data "$(DATA)")

@@ -6,6 +6,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from time import perf_counter
 from typing import Any
 
@@ -33,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     save("overhead", given, {"limits_ms": LIMITS, "import": importing, "call": calling})
 
 
-def imports(given: Options) -> list[Row]:
+def imports(given: Options) -> Sequence[Row]:
     """The time to import, and which heavy packages come along."""
     rows = []
     for asked in (
@@ -56,7 +59,7 @@ def imports(given: Options) -> list[Row]:
     return rows
 
 
-def calls(given: Options) -> list[Row]:
+def calls(given: Options) -> Sequence[Row]:
     """Whole calls of the real SDK, answered in the process: bare and wrapped in turn."""
     bare = _client()
     clients = {
@@ -73,7 +76,7 @@ def calls(given: Options) -> list[Row]:
     for turn in range(50 if given.quick else 1500):
         order = list(clients) if turn % 2 else list(clients)[::-1]
         for name in order:
-            times[name].append(_timed(lambda name=name: _ask(clients[name], messages)))
+            times[name].append(_timed(partial(_ask, clients[name], messages)))
     warm = {name: found[20:] for name, found in times.items()}
     return [
         {
@@ -93,11 +96,8 @@ def _client() -> Any:
     """A client whose transport answers at once, without a network."""
     from openai import DefaultHttpxClient, OpenAI
 
-    try:
-        import httpx2 as http
-    except ImportError:  # openai before 3
-        import httpx as http
-
+    # openai 3 speaks through httpx2, earlier ones through httpx
+    http: Any = import_module("httpx2" if find_spec("httpx2") else "httpx")
     answer = {
         "id": "c",
         "object": "chat.completion",

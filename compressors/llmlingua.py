@@ -22,7 +22,7 @@ class LLMLingua(ByLanguageModel):
 
     The budget controller keeps the passages of highest perplexity, `coarse` times as many
     tokens as the budget allows; from these the words of highest perplexity are kept (the paper
-    has 2; nearer to 1 whole passages outlive single words, and so do the answers). A passage
+    has 2; a lower value keeps whole passages rather than single words). A passage
     is a sentence, and in a demonstration (kind `example`) what stands between blank lines. Give
     instruction and question a share of their own with `Budget(shares=...)` and `kinds`.
 

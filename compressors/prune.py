@@ -8,9 +8,10 @@ import numpy as np
 
 from tersely.contracts import Context, StageModel
 from tersely.errors import require
+from tersely.kinds import json_shape
 from tersely.models import resolve
 from tersely.prompt import Prompt, Segment, Span
-from tersely.protect import fences, json_shape, protected
+from tersely.protect import fences, protected
 from tersely.select import FORCED, Part, pack
 from tersely.units import Floats, Ints, Unit, Units, split
 

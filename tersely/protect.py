@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import regex
@@ -92,22 +91,3 @@ def _fences(text: str) -> Iterator[Span]:
         elif mark.startswith(opened[1]) and not rest.strip():
             yield opened[0], line.end()
             opened = None
-
-
-def json_shape(text: str) -> str | None:
-    """`object`, `array` or None when the text is not JSON of either type.
-
-    Nesting too deep to parse counts by its first character, so that such a text is left alone
-    rather than trusted.
-    """
-    head = text.lstrip()[:1]
-    shape = {"{": "object", "[": "array"}.get(head)
-    if shape is None or text.rstrip()[-1:] not in "}]":
-        return None
-    try:
-        json.loads(text)
-    except RecursionError:
-        return shape
-    except ValueError:
-        return None
-    return shape

@@ -1,12 +1,14 @@
-"""What several test files share: models."""
+"""What several test files share: models, and a server that speaks the vendors' formats."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from loopback import Loopback
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -27,6 +29,13 @@ TEMPLATE = (
 )
 
 SPECIAL = ["<|end|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|system|>"]
+
+
+@pytest.fixture
+def server() -> Iterator[Loopback]:
+    """A server on the loopback address, which notes what it is sent."""
+    with Loopback() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

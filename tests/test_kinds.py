@@ -90,3 +90,20 @@ def test_json_is_told_by_its_type(value: object) -> None:
 def test_brackets_in_strings_do_not_count(inside: str) -> None:
     assert json_shape("[" * 3000 + inside + "]" * 3000) == "array"
     assert json_shape("[" * 3000 + inside + "]" * 3001) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ('{"a": 1}', "object"),
+        (" [1, 2]\n", "array"),
+        ("[1, 2", None),
+        ("[see above]", None),
+        ("{x}", None),
+        ("3", None),
+        ("", None),
+        ("[" * 3000 + "]" * 3000, "array"),
+    ],
+)
+def test_json_is_known_by_parsing_it(text: str, shape: str | None) -> None:
+    assert json_shape(text) == shape

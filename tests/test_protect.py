@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tersely.protect import fences, json_shape, protected
+from tersely.protect import fences, protected
 from tersely.units import split
 
 FACTS = [
@@ -74,20 +74,3 @@ def test_spans_are_in_order_and_apart(text: str) -> None:
     spans = protected(text)
     assert all(0 <= start < end <= len(text) for start, end in spans)
     assert all(a[1] <= b[0] for a, b in pairwise(spans))
-
-
-@pytest.mark.parametrize(
-    ("text", "shape"),
-    [
-        ('{"a": 1}', "object"),
-        (" [1, 2]\n", "array"),
-        ("[1, 2", None),
-        ("[see above]", None),
-        ("{x}", None),
-        ("3", None),
-        ("", None),
-        ("[" * 3000 + "]" * 3000, "array"),
-    ],
-)
-def test_json_is_known_by_parsing_it(text: str, shape: str | None) -> None:
-    assert json_shape(text) == shape

@@ -12,6 +12,7 @@ from first_words import CHAT_MESSAGES, FirstWords, first_words, shortened
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loopback import Loopback
+from openai_calls import CHAT, ask, mode
 
 import tersely
 from tersely.errors import ConfigError
@@ -23,31 +24,11 @@ from tersely.middleware.wrapping import Wrapping
 
 openai = pytest.importorskip("openai")
 
-CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": CHAT_MESSAGES}
-
-
-@pytest.fixture
-def server() -> Iterator[Loopback]:
-    with Loopback() as running:
-        yield running
-
 
 @pytest.fixture
 def client(server: Loopback) -> Iterator[Any]:
     with openai.OpenAI(api_key="key", base_url=server.url, max_retries=2) as made:
         yield made
-
-
-def ask(client: Any, **asked: Any) -> Any:
-    """What was sent for one call with such wishes."""
-    extra = {"extra_body": {"tersely": asked}} if asked else {}
-    client.chat.completions.create(**CHAT, **extra)
-
-
-def mode() -> str:
-    report = tersely.last_report()
-    assert report is not None
-    return report.mode
 
 
 class TestSettings:

@@ -30,12 +30,6 @@ TOOL = {"name": "look", "input_schema": TOOL_SCHEMA}
 
 
 @pytest.fixture
-def server() -> Iterator[Loopback]:
-    with Loopback() as running:
-        yield running
-
-
-@pytest.fixture
 def client(server: Loopback) -> Iterator[Any]:
     with anthropic.Anthropic(api_key="key", base_url=server.url, max_retries=2) as made:
         yield made

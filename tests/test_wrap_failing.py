@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
-from first_words import CHAT_MESSAGES, LONG, first_words
+from first_words import LONG, first_words
 from loopback import Loopback
+from openai_calls import CHAT, ask
 
 import tersely
 from tersely.contracts import Context, StageModel
@@ -17,23 +18,11 @@ from tersely.prompt import Prompt
 
 openai = pytest.importorskip("openai")
 
-CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": CHAT_MESSAGES}
-
-
-@pytest.fixture
-def server() -> Iterator[Loopback]:
-    with Loopback() as running:
-        yield running
-
 
 @pytest.fixture
 def client(server: Loopback) -> Iterator[Any]:
     with openai.OpenAI(api_key="key", base_url=server.url, max_retries=2) as made:
         yield made
-
-
-def ask(client: Any) -> None:
-    client.chat.completions.create(**CHAT)
 
 
 class Broken(StageModel):

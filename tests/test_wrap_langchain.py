@@ -35,12 +35,6 @@ SAID: list[BaseMessage] = [
 ]
 
 
-@pytest.fixture
-def server() -> Iterator[Loopback]:
-    with Loopback() as running:
-        yield running
-
-
 def chat(url: str) -> Any:
     return langchain_openai.ChatOpenAI(model="gpt-4o", api_key="key", base_url=f"{url}/v1")
 

@@ -30,12 +30,6 @@ ASK = {"role": "user", "content": "And in Bern?"}
 
 
 @pytest.fixture
-def server() -> Iterator[Loopback]:
-    with Loopback() as running:
-        yield running
-
-
-@pytest.fixture
 def client(server: Loopback) -> Iterator[Any]:
     with openai.OpenAI(api_key="key", base_url=f"{server.url}/v1", max_retries=2) as made:
         yield made

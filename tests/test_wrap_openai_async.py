@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -15,12 +15,6 @@ from openai_calls import CHAT, RESPONSE, parsing, text_of, text_of_chunks
 import tersely
 
 openai = pytest.importorskip("openai")
-
-
-@pytest.fixture
-def server() -> Iterator[Loopback]:
-    with Loopback() as running:
-        yield running
 
 
 @pytest.fixture

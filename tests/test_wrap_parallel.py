@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import pytest
-from first_words import CHAT_MESSAGES, LONG, SHORT, FirstWords, first_words, shortened
+from first_words import LONG, SHORT, FirstWords, first_words, shortened
 from loopback import Loopback
+from openai_calls import CHAT, ask, mode
 
 import tersely
 from tersely.contracts import Context
@@ -19,31 +20,11 @@ from tersely.prompt import Prompt
 
 openai = pytest.importorskip("openai")
 
-CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": CHAT_MESSAGES}
-
-
-@pytest.fixture
-def server() -> Iterator[Loopback]:
-    with Loopback() as running:
-        yield running
-
 
 @pytest.fixture
 def client(server: Loopback) -> Iterator[Any]:
     with openai.OpenAI(api_key="key", base_url=server.url, max_retries=2) as made:
         yield made
-
-
-def ask(client: Any, **asked: Any) -> Any:
-    """What was sent for one call with such wishes."""
-    extra = {"extra_body": {"tersely": asked}} if asked else {}
-    client.chat.completions.create(**CHAT, **extra)
-
-
-def mode() -> str:
-    report = tersely.last_report()
-    assert report is not None
-    return report.mode
 
 
 class Patient(FirstWords):

@@ -1,0 +1,1 @@
+"""What tersely costs and what it keeps, measured."""
