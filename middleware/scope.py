@@ -36,6 +36,8 @@ class Override:
 
     def over(self, other: Override) -> Override:
         """This one's wishes first, then the other's."""
+        if other == _NOTHING or self == _NOTHING:
+            return self if other == _NOTHING else other
         mine = {f.name: getattr(self, f.name) for f in fields(self)}
         return Override(**{k: getattr(other, k) if v is None else v for k, v in mine.items()})
 
