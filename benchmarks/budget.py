@@ -24,15 +24,19 @@ COUNTERS = ("gpt-4o", "smollm2")
 MODEL_FREE = ("lexical", "truncate", "random")
 WITH_MODEL = ("selective_context", "llmlingua")
 LONGEST = 20_000
+"""Characters of the longest text."""
+
+SHORT = 4_000
+"""Characters up to which recipes with a model are measured as well: they take a second a text."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     given = options(__doc__ or "", argv)
     texts = real_texts(given, 100 if given.quick else 1000)
-    few = [text for text in texts if len(text) < 4000][: 10 if given.quick else 100]
+    short = [text for text in texts if len(text) < SHORT][: 10 if given.quick else None]
     rows = [measured(name, texts) for name in MODEL_FREE]
     rows.append(measured("lexical", texts, {"fill": None}, "lexical, whole sentences"))
-    rows += [measured(name, few) for name in WITH_MODEL]
+    rows += [measured(name, short) for name in WITH_MODEL]
     show("budgets of 5 to 90 % of the text, in the tokens of the target model", rows)
     save("budget", given, {"counters": COUNTERS, "rows": rows})
 

@@ -26,8 +26,8 @@ from tersely.registry import backend
 
 QUESTIONS = [
     ("string-methods", "Which method removes a prefix from a string?"),
-    ("customization", "When is __del__ called?"),
-    ("debugger", "Which debugger command continues until a breakpoint is encountered?"),
+    ("typesmapping", "What does popitem() do?"),
+    ("types", "What is a user-defined function?"),  # longer than the model can read
 ]
 INSTRUCTION = "Answer the question from the text, in one short sentence."
 MODEL = "smollm2"
@@ -54,6 +54,8 @@ def main(
     try:
         cases = own_case(file, question) if file or question else reference_cases()
         out.mkdir(parents=True, exist_ok=True)
+        console.print(f"{len(cases)} long texts, each compressed to {budget} with {stage!r}, then")
+        console.print(f"answered by {MODEL} in full and compressed (a model of 135M: it errs).")
         with console.status("loading the embedded model"):
             engine = backend("local", model=MODEL)
             engine.complete([Request(prompt=Prompt(()), raw=True, max_tokens=1)])
