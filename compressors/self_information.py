@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tersely.compressors.memory import Memory, Pace, key_of
 from tersely.contracts import Context
 from tersely.units import Floats, Ints, Units, blanks
 from tersely.weights import CausalLM, causal_lm
@@ -74,6 +73,13 @@ class Surprise:
         return np.append(0, np.cumsum(np.cumsum(steps)))
 
 
+MEMORY: Memory[Surprise] = Memory()
+"""Shared by all recipes: a text that two of them score is read once."""
+
+PACE = Pace()
+"""So that work which can't be done in time is not begun."""
+
+
 def _within(sums: Floats, units: Units) -> Floats:
     """What falls into each unit."""
     inside: Floats = sums[units.ends] - sums[units.starts]
@@ -91,7 +97,7 @@ def surprise(
     seen lately are remembered. Raises OutOfTime between two calls of the model.
     """
     model = causal_lm(lm)
-    keys = [_key(lm, condition, text) for text in texts]
+    keys = [key_of(lm, condition, text) for text in texts]
     known = {key: MEMORY.get(key) for key in keys}
     new = {key: text for key, text in zip(keys, texts, strict=True) if known[key] is None}
     for key, scored in zip(new, _score(list(new.values()), model, context, condition), strict=True):
@@ -109,11 +115,17 @@ def _score(
     windows = [w for i, (ids, _) in enumerate(encoded) for w in _windows(i, ids, before[-1:], lm)]
     nats = [np.zeros(len(ids)) for ids, _ in encoded]
     if windows:
+        left = sum(len(window.ids) for window in windows)
+        context.check(PACE.seconds(lm, left))
         prefix = _Prefix(lm, before[:-1])
-        for batch in _batches(windows):
-            context.check()
+        for batch in _batches(windows, first_alone=context.deadline is not None):
+            context.check(PACE.seconds(lm, left))
+            began = perf_counter()
             for window, scores in zip(batch, prefix.score(batch), strict=True):
                 nats[window.text][window.start : window.start + len(scores)] = scores
+            read = sum(len(window.ids) for window in batch)
+            PACE.note(lm, read, perf_counter() - began)
+            left -= read
     for (_, offsets), scores in zip(encoded, nats, strict=True):
         yield Surprise(offsets[:, 0], offsets[:, 1], scores)
 
@@ -138,13 +150,16 @@ def _windows(text: int, ids: Ints, first: Ints, lm: CausalLM) -> Iterator[_Windo
         yield _Window(text, start, np.concatenate((before, ids[start:end])), len(before))
 
 
-def _batches(windows: Sequence[_Window]) -> Iterator[list[_Window]]:
-    """Windows of like length together, as many as one call should read."""
+def _batches(windows: Sequence[_Window], *, first_alone: bool) -> Iterator[list[_Window]]:
+    """Windows of like length together, as many as one call should read.
+
+    `first_alone` makes the first call a short one, which tells the pace of the machine.
+    """
     batch: list[_Window] = []
     for window in sorted(windows, key=lambda w: len(w.ids)):
-        if batch and (len(batch) + 1) * len(window.ids) > BATCH:
+        if batch and (first_alone or (len(batch) + 1) * len(window.ids) > BATCH):
             yield batch
-            batch = []
+            batch, first_alone = [], False
         batch.append(window)
     if batch:
         yield batch
@@ -233,44 +248,3 @@ def _opening(lm: CausalLM) -> int:
     """The token that stands before the first one of a text."""
     known = (lm.tokenizer.bos_token_id, lm.tokenizer.eos_token_id)
     return next((int(token) for token in known if token is not None), 0)
-
-
-class _Memory:
-    """The scores of the texts that were seen last. Safe across threads."""
-
-    def __init__(self, size: int) -> None:
-        self._room = size
-        self._lock = threading.Lock()
-        self._scores: OrderedDict[bytes, Surprise] = OrderedDict()
-
-    def get(self, key: bytes) -> Surprise | None:
-        with self._lock:
-            if key in self._scores:
-                self._scores.move_to_end(key)
-            return self._scores.get(key)
-
-    def put(self, key: bytes, scores: Surprise) -> None:
-        with self._lock:
-            if key not in self._scores:
-                self._scores[key] = scores
-                self._room -= len(scores.nats)
-            while self._room < 0:
-                _, oldest = self._scores.popitem(last=False)
-                self._room += len(oldest.nats)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._room += sum(len(scores.nats) for scores in self._scores.values())
-            self._scores.clear()
-
-
-MEMORY = _Memory(REMEMBERED)
-"""Shared by all recipes: a text that two of them score is read once."""
-
-
-def _key(*parts: str) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        data = part.encode(errors="surrogatepass")
-        digest.update(len(data).to_bytes(8) + data)
-    return digest.digest()

@@ -76,10 +76,18 @@ class Context:
         """The same context under another limit; counts stay shared."""
         return replace(self, limit=limit)
 
-    def check(self) -> None:
-        """Raise OutOfTime when the time budget is spent. Long stages call it between batches."""
-        if self.deadline is not None and monotonic() > self.deadline:
+    def check(self, ahead: float = 0.0) -> None:
+        """Raise OutOfTime when the time budget is spent, or would be in `ahead` seconds.
+
+        Stages that take long call it before each piece of work.
+        """
+        if self.deadline is None:
+            return
+        left = self.deadline - monotonic()
+        if left < 0:
             raise OutOfTime(f"the time budget of {self.budget.ms:g} ms is spent")
+        if left < ahead:
+            raise OutOfTime(f"it would take {ahead:.1f} s more, and {left:.1f} s are left")
 
 
 @runtime_checkable

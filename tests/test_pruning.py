@@ -192,6 +192,32 @@ def test_scores_are_the_same_alone_and_among_others(smollm2: Path) -> None:
 
 
 @pytest.mark.model
+def test_what_cannot_be_read_in_time_is_not_begun(
+    smollm2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tersely.compressors import self_information
+    from tersely.weights import causal_lm
+
+    lm = causal_lm("smollm2")
+    self_information.PACE.note(lm, 100, 1.0)
+    read: list[int] = []
+    score = self_information._Prefix.score
+    monkeypatch.setattr(
+        self_information._Prefix,
+        "score",
+        lambda self, windows: read.append(len(windows)) or score(self, windows),
+    )
+    result = compress(
+        "Nobody has read these words before. " * 300,
+        ["selective_context"],
+        budget={"ratio": 0.5, "ms": 2000},
+    )
+    assert read == []
+    assert "it would take" in result.report.notes[0]
+    assert result.output.startswith("Nobody has read")
+
+
+@pytest.mark.model
 def test_a_spent_time_budget_stops_between_batches(smollm2: Path) -> None:
     from tersely.compressors.self_information import surprise
 

@@ -1,0 +1,61 @@
+"""What scoring remembers: the scores of texts that were seen lately, and how fast models read."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+REMEMBERED = 256
+"""Texts whose scores are kept for the next time."""
+
+
+class Memory(Generic[T]):
+    """The scores of the texts that were seen last. Safe across threads."""
+
+    def __init__(self, size: int = REMEMBERED) -> None:
+        self._size = size
+        self._lock = threading.Lock()
+        self._scores: OrderedDict[bytes, T] = OrderedDict()
+
+    def get(self, key: bytes) -> T | None:
+        with self._lock:
+            if key in self._scores:
+                self._scores.move_to_end(key)
+            return self._scores.get(key)
+
+    def put(self, key: bytes, scores: T) -> None:
+        with self._lock:
+            self._scores[key] = scores
+            while len(self._scores) > self._size:
+                self._scores.popitem(last=False)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._scores.clear()
+
+
+class Pace:
+    """How fast each model reads on this machine, as last measured."""
+
+    def __init__(self) -> None:
+        self._tokens_a_second: dict[object, float] = {}
+
+    def note(self, model: object, tokens: int, seconds: float) -> None:
+        self._tokens_a_second[model] = tokens / max(seconds, 1e-9)
+
+    def seconds(self, model: object, tokens: int) -> float:
+        """How long a model will read; 0 when it was never timed."""
+        return tokens / self._tokens_a_second.get(model, float("inf"))
+
+
+def key_of(*parts: str) -> bytes:
+    """What a text is known by, with what was read before it and who read it."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode(errors="surrogatepass")
+        digest.update(len(data).to_bytes(8) + data)
+    return digest.digest()
