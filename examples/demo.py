@@ -54,8 +54,10 @@ def main(
     try:
         cases = own_case(file, question) if file or question else reference_cases()
         out.mkdir(parents=True, exist_ok=True)
-        console.print(f"{len(cases)} long texts, each compressed to {budget} with {stage!r}, then")
-        console.print(f"answered by {MODEL} in full and compressed (a model of 135M: it errs).")
+        console.print(
+            f"Compressing to {budget} with {stage!r}, and asking {MODEL} with the full and the"
+        )
+        console.print("compressed prompt (a model of 135 million parameters: it errs).")
         with console.status("loading the embedded model"):
             engine = backend("local", model=MODEL)
             engine.complete([Request(prompt=Prompt(()), raw=True, max_tokens=1)])
