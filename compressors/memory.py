@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
+from collections.abc import Sized
 from typing import Generic, TypeVar
 
-T = TypeVar("T")
-
-REMEMBERED = 256
-"""Texts whose scores are kept for the next time."""
+T = TypeVar("T", bound=Sized)
 
 
 class Memory(Generic[T]):
-    """The scores of the texts that were seen last. Safe across threads."""
+    """The scores of the texts that were seen last, up to `room` tokens. Safe across threads."""
 
-    def __init__(self, size: int = REMEMBERED) -> None:
-        self._size = size
+    def __init__(self, room: int) -> None:
+        self._room = room
         self._lock = threading.Lock()
         self._scores: OrderedDict[bytes, T] = OrderedDict()
 
@@ -29,12 +27,16 @@ class Memory(Generic[T]):
 
     def put(self, key: bytes, scores: T) -> None:
         with self._lock:
-            self._scores[key] = scores
-            while len(self._scores) > self._size:
-                self._scores.popitem(last=False)
+            if key not in self._scores:
+                self._scores[key] = scores
+                self._room -= len(scores)
+            while self._room < 0:
+                _, oldest = self._scores.popitem(last=False)
+                self._room += len(oldest)
 
     def clear(self) -> None:
         with self._lock:
+            self._room += sum(map(len, self._scores.values()))
             self._scores.clear()
 
 

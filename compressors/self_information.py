@@ -14,6 +14,7 @@ import numpy as np
 
 from tersely.compressors.memory import Memory, Pace, key_of
 from tersely.contracts import Context
+from tersely.prompt import sendable
 from tersely.units import Floats, Ints, Units, blanks
 from tersely.weights import CausalLM, causal_lm
 
@@ -51,6 +52,9 @@ class Surprise:
     ends: Ints
     nats: Floats
 
+    def __len__(self) -> int:
+        return len(self.nats)
+
     def means(self, units: Units) -> Floats:
         """The mean over the tokens of each unit. Shape: (units,)."""
         return _within(self._summed(self.nats, units.text), units) / np.maximum(
@@ -73,7 +77,7 @@ class Surprise:
         return np.append(0, np.cumsum(np.cumsum(steps)))
 
 
-MEMORY: Memory[Surprise] = Memory()
+MEMORY: Memory[Surprise] = Memory(REMEMBERED)
 """Shared by all recipes: a text that two of them score is read once."""
 
 PACE = Pace()
@@ -226,8 +230,7 @@ def _encode(text: str, lm: CausalLM) -> tuple[Ints, Ints]:
 
     Shape: (tokens,), (tokens, 2).
     """
-    clean = text.encode(errors="replace").decode()  # a lone surrogate becomes one "?"
-    encoded = _plain(lm).encode(clean, add_special_tokens=False)
+    encoded = _plain(lm).encode(sendable(text), add_special_tokens=False)
     ids = np.array(encoded.ids, np.int64)
     return ids, np.array(encoded.offsets, np.int64).reshape(-1, 2)
 

@@ -83,11 +83,6 @@ class Budget(BaseModel):
         except ConfigError as error:
             raise ConfigError(f"{error} in {text!r}") from error
 
-    @property
-    def given(self) -> bool:
-        """Whether anything bounds the tokens."""
-        return self.tokens is not None or self.ratio is not None or bool(self.shares)
-
 
 BudgetLike = Budget | Mapping[str, Any] | int | float | str | None
 """What `Budget.of` reads."""

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tersely.errors import MissingExtra, ModelError
+from tersely.errors import ModelError, require
 
 NEEDED = ("torch", "transformers", "gguf", "accelerate")
+"""The packages that converting takes."""
 
 
-def require() -> None:
+def ready() -> None:
     """Raise MissingExtra when a package that converting needs is not installed."""
-    for package in NEEDED:
-        if find_spec(package) is None:
-            raise MissingExtra(package, "local")
+    require(*NEEDED, extra="local")
 
 
 def to_safetensors(file: Path, folder: Path) -> None:
@@ -25,7 +23,7 @@ def to_safetensors(file: Path, folder: Path) -> None:
 
     Raises MissingExtra, and ModelError when the file cannot be read.
     """
-    require()
+    ready()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

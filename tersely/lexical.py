@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import regex
@@ -22,16 +21,6 @@ STOPWORDS = regex.compile(
 """English words that say nothing about what a text is about."""
 
 SUFFIX = regex.compile(r"(?<=\p{L}{3})(?:'s|ies|es|s|ing|ed|ly)$")
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """Texts as numbers: `terms[i]` is a word of text `texts[i]`. Shape of both: (words,)."""
-
-    texts: Ints
-    terms: Ints
-    size: int
-    vocabulary: dict[str, int]
 
 
 def terms_of(text: str) -> list[str]:

@@ -15,7 +15,7 @@ from zipfile import BadZipFile, ZipFile
 
 from filelock import FileLock
 
-from tersely.convert import require, to_safetensors
+from tersely.convert import ready, to_safetensors
 from tersely.errors import ModelError
 from tersely.models import Entry, Say, Wheel, download
 
@@ -36,7 +36,7 @@ def install(entry: Entry, goal: Path, say: Say) -> Path:
             say(f"{entry.title} is here already: {goal}")
             return goal
         if _quantized(entry):
-            require()
+            ready()
         _from_anywhere(entry, goal, say)
     say(f"{entry.title} ({entry.licence}) is ready: {goal}")
     return goal

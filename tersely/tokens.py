@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tersely.contracts import TokenCounter
+from tersely.prompt import sendable
 
 if TYPE_CHECKING:
     import tiktoken
@@ -153,7 +154,7 @@ def _huggingface(file: Path) -> Counter | None:
     tokenizer = Tokenizer.from_file(str(file))
 
     def count(texts: Sequence[str]) -> list[int]:
-        clean = [text.encode(errors="replace").decode() for text in texts]
+        clean = [sendable(text) for text in texts]
         encoded = tokenizer.encode_batch_fast(clean, add_special_tokens=False)
         return [len(one.ids) for one in encoded]
 
