@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tersely.backends.detokenize import Detokenizer, StopStrings
 from tersely.contracts import Completion, FinishReason, Request
-from tersely.weights import CausalLM
+from tersely.weights import CausalLM, caching, empty_cache
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,7 +98,7 @@ class Batch:
         self.tokens = torch.tensor(rows, device=lm.device)
         starts = torch.tensor(padding, device=lm.device).unsqueeze(1)
         self.mask = (torch.arange(longest, device=lm.device) >= starts).long()
-        self.cache: Any = None
+        self.cache = empty_cache(lm)
         self.ends = ends_of(lm)
         self._takes_positions = "position_ids" in signature(lm.model.forward).parameters
 
@@ -124,12 +124,10 @@ class Batch:
         made = self.lm.model(
             input_ids=self.tokens,
             attention_mask=self.mask,
-            past_key_values=self.cache,
-            use_cache=True,
             logits_to_keep=1,
+            **caching(self.lm.model, self.cache),
             **options,
         )
-        self.cache = made.past_key_values
         last: Tensor = made.logits[:, -1].float()
         return last
 

@@ -16,7 +16,7 @@ from tersely.compressors.memory import Memory, Pace, key_of
 from tersely.contracts import Context
 from tersely.prompt import sendable
 from tersely.units import Floats, Ints, Units, blanks
-from tersely.weights import CausalLM, causal_lm
+from tersely.weights import CausalLM, caching, causal_lm, empty_cache
 
 if TYPE_CHECKING:
     import torch
@@ -180,7 +180,8 @@ class _Prefix:
 
             with torch.inference_mode():
                 row = torch.from_numpy(ids)[None].to(lm.device)
-                self.past = lm.model.base_model(row, use_cache=True).past_key_values
+                self.past = empty_cache(lm)
+                lm.model.base_model(row, **caching(lm.model.base_model, self.past))
 
     def score(self, windows: Sequence[_Window]) -> list[Floats]:
         """The negative log-likelihoods of each window's own tokens."""
@@ -207,7 +208,7 @@ class _Prefix:
         past = copy.deepcopy(self.past)
         if past is not None:
             past.batch_repeat_interleave(len(ids))
-        read = self.lm.model.base_model(ids, past_key_values=past, use_cache=past is not None)
+        read = self.lm.model.base_model(ids, **caching(self.lm.model.base_model, past))
         hidden: torch.Tensor = read.last_hidden_state
         return hidden
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,6 +41,22 @@ def causal_lm(name: str = "smollm2", *, precision: Precision = "auto") -> Causal
     folder = resolve(name)
     with _loading:
         return _load(folder, precision)
+
+
+def empty_cache(lm: CausalLM) -> Any:
+    """A cache of keys and values for one run of a model; the model fills it in place."""
+    from transformers import DynamicCache
+
+    return DynamicCache(config=lm.model.config)
+
+
+def caching(model: Any, past: Any) -> dict[str, Any]:
+    """The arguments by which a model reads on from a cache, and adds to it.
+
+    transformers 5.24 renamed the keyword.
+    """
+    named = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
+    return {named: past, "use_cache": past is not None}
 
 
 def best_device() -> torch.device:
