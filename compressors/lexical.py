@@ -10,9 +10,10 @@ from pydantic import Field
 
 from tersely.compressors.prune import Pruner
 from tersely.contracts import Context
+from tersely.documents import documents_of
 from tersely.lexical import best_of_group, centrality, relevance, standardised
 from tersely.prompt import Prompt
-from tersely.units import Floats, Ints, Units, split
+from tersely.units import Floats, Units
 
 
 class Lexical(Pruner):
@@ -33,23 +34,11 @@ class Lexical(Pruner):
     def values(self, units: Sequence[Units], prompt: Prompt, context: Context) -> Sequence[Floats]:
         texts = [text for one in units for text in one.texts]
         if prompt.question and (scores := relevance(texts, prompt.question)).any():
-            group = best_of_group(scores, _paragraphs(units))
+            group = best_of_group(scores, documents_of(units))
             scores = standardised(scores) + self.document * standardised(group)
         else:
             scores = standardised(centrality(texts)) + self.lead * standardised(_early(units))
         return np.split(scores, np.cumsum([len(one) for one in units])[:-1])
-
-
-def _paragraphs(units: Sequence[Units]) -> Ints:
-    """The number of the paragraph that each unit lies in, counted through all texts."""
-    numbers: list[Ints] = []
-    before = 0
-    for one in units:
-        paragraphs = split(one.text, "paragraph")
-        inside = np.searchsorted(paragraphs.starts, one.starts, "right")
-        numbers.append(np.maximum(inside - 1, 0) + before)
-        before += len(paragraphs)
-    return np.concatenate(numbers)
 
 
 def _early(units: Sequence[Units]) -> Floats:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from tersely.contracts import Backend, Stage
 from tersely.errors import ConfigError, MissingExtra, UnknownName, first_fault
+
+if TYPE_CHECKING:
+    from tersely.training import TrainerModel
 
 GROUP = "tersely.stages"
 """The entry point group under which other packages add stages."""
@@ -25,6 +28,8 @@ STAGES: dict[str, str] = {
 }
 
 PLANS: dict[str, str] = {}
+
+TRAINERS: dict[str, str] = {}
 
 BACKENDS: dict[str, str] = {
     "http": "tersely.backends.http:HttpBackend",
@@ -65,6 +70,14 @@ def backend(name: str, /, **settings: Any) -> Backend:
     if name not in BACKENDS:
         raise UnknownName("backend", name, BACKENDS)
     built: Backend = _built("backend", name, _open(BACKENDS[name]), settings)
+    return built
+
+
+def trainer(name: str, /, **settings: Any) -> TrainerModel:
+    """Build the trainer of that name. Raises as `stage` does."""
+    if name not in TRAINERS:
+        raise UnknownName("trainer", name, TRAINERS)
+    built: TrainerModel = _built("trainer", name, _open(TRAINERS[name]), settings)
     return built
 
 

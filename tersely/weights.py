@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from inspect import signature
@@ -10,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tersely.convert import quiet
-from tersely.errors import MissingExtra, ModelError
+from tersely.errors import MissingExtra, ModelError, require
 from tersely.models import resolve
+from tersely.prompt import sendable
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
 Precision = Literal["auto", "bfloat16", "float32"]
 
@@ -41,6 +45,41 @@ def causal_lm(name: str = "smollm2", *, precision: Precision = "auto") -> Causal
     folder = resolve(name)
     with _loading:
         return _load(folder, precision)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoder:
+    """A sentence encoder ready to run."""
+
+    model: Any
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """One vector of length 1 for each text; texts too long for the model are cut.
+
+        Shape: (texts, width).
+        """
+        import numpy as np
+
+        if not texts:
+            return np.zeros((0, 1), np.float32)
+        found = self.model.encode(
+            [sendable(text) for text in texts],
+            batch_size=64,
+            normalize_embeddings=True,
+            show_progress_bar=False,
+        )
+        return np.asarray(found, np.float32)
+
+
+def encoder(name: str = "minilm", *, precision: Precision = "auto") -> Encoder:
+    """The sentence encoder of that name, folder or hub id; loaded once, shared by all threads.
+
+    Raises MissingExtra, UnknownName, and ModelError that tells how to get the weights.
+    """
+    require("sentence_transformers", extra="rag")
+    folder = resolve(name)
+    with _loading:
+        return _load_encoder(folder, precision)
 
 
 def empty_cache(lm: CausalLM) -> Any:
@@ -103,6 +142,26 @@ def _load(folder: Path, precision: Precision) -> CausalLM:
         raise ModelError(f"{folder} holds no language model that can be loaded: {error}") from error
     model = model.to(device).eval().requires_grad_(False)
     return CausalLM(model, tokenizer, device, dtype, _max_length(model.config, tokenizer))
+
+
+@cache
+def _load_encoder(folder: Path, precision: Precision) -> Encoder:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    device = best_device()
+    dtype = best_dtype(device) if precision == "auto" else getattr(torch, precision)
+    try:
+        with quiet():
+            model: Any = SentenceTransformer(
+                str(folder),
+                device=device.type,
+                local_files_only=True,
+                model_kwargs={"dtype": dtype, "use_safetensors": True},
+            )
+    except Exception as error:  # what is missing or damaged decides what is raised
+        raise ModelError(f"{folder} holds no sentence encoder: {error}") from error
+    return Encoder(model.eval())
 
 
 def _max_length(config: Any, tokenizer: Any) -> int:

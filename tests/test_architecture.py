@@ -12,7 +12,7 @@ from statistics import median
 import pytest
 
 import tersely
-from tersely.registry import BACKENDS, PLANS, STAGES
+from tersely.registry import BACKENDS, PLANS, STAGES, TRAINERS
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("middleware", "compressors", "rag", "sot", "backends")
@@ -150,7 +150,9 @@ def test_a_name_that_is_not_there() -> None:
         _ = tersely.nope
 
 
-@pytest.mark.parametrize("address", [*STAGES.values(), *PLANS.values(), *BACKENDS.values()])
+@pytest.mark.parametrize(
+    "address", [*STAGES.values(), *PLANS.values(), *TRAINERS.values(), *BACKENDS.values()]
+)
 def test_every_address_opens(address: str) -> None:
     module, _, attribute = address.partition(":")
     file = ROOT / module.removeprefix("tersely.").replace(".", "/")
