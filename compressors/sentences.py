@@ -1,0 +1,109 @@
+"""How near texts are to a question by their meaning: a dual encoder, each text encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tersely.compressors.memory import Memory, Pace, key_of
+from tersely.contracts import Context
+from tersely.models import resolve
+from tersely.units import Floats
+from tersely.weights import Encoder, encoder
+
+Vectors = NDArray[np.float32]
+
+BATCH = 8192
+"""Characters in one call of the model: between two calls the time budget is looked at."""
+
+REMEMBERED = 16_000_000
+"""Numbers that are kept for the next time: 64 MB, some 40,000 sentences of MiniLM."""
+
+CHARACTERS_A_TOKEN = 4
+"""Roughly; a text too long for the model costs no more than what is read of it."""
+
+MEMORY: Memory[Vectors] = Memory(REMEMBERED)
+"""Shared by all recipes: a text that two of them compare is encoded once."""
+
+PACE = Pace()
+"""So that work which can't be done in time is not begun."""
+
+
+def similarity(texts: Sequence[str], question: str, model: str, context: Context) -> Floats:
+    """The cosine of each text with the question. Shape: (texts,).
+
+    A model that was trained with a prompt for queries and one for documents gets them. Raises
+    OutOfTime between two calls of the model, and what `tersely.weights.encoder` raises.
+    """
+    if not texts:
+        return np.zeros(0)
+    asked, told = _prompts(encoder(model))
+    rows = vectors([asked + question, *(told + text for text in texts)], model, context)
+    cosines: Floats = (rows[1:] @ rows[0]).astype(np.float64)
+    return cosines
+
+
+def vectors(texts: Sequence[str], model: str, context: Context) -> Vectors:
+    """One vector of length 1 for each text. Shape: (texts, width).
+
+    Each different text is encoded once, together with others of like length, and those that
+    were seen lately not at all.
+    """
+    loaded, folder = encoder(model), str(resolve(model))
+    keys = [key_of(folder, text) for text in texts]
+    known: dict[bytes, Vectors | None] = {key: MEMORY.get(key) for key in keys}
+    new = {key: text for key, text in zip(keys, texts, strict=True) if known[key] is None}
+    for batch, rows in _encoded(list(new.items()), loaded, context):
+        for (key, _), row in zip(batch, rows, strict=True):
+            known[key] = own = row.copy()  # what is remembered must not hold the whole batch
+            MEMORY.put(key, own)
+    found = [row for key in keys if (row := known[key]) is not None]
+    return np.stack(found) if found else np.zeros((0, 1), np.float32)
+
+
+Named = tuple[bytes, str]
+"""A text and what it is known by."""
+
+
+def _encoded(
+    texts: Sequence[Named], loaded: Encoder, context: Context
+) -> Iterator[tuple[list[Named], Vectors]]:
+    """Batches of texts with their vectors; what was done before time ran out is not lost."""
+    longest = CHARACTERS_A_TOKEN * (loaded.model.max_seq_length or BATCH)  # infinite for some
+    work = {key: int(min(len(text), longest)) + 1 for key, text in texts}
+    left = sum(work.values())
+    for batch in _batches(texts, work, first_alone=context.deadline is not None):
+        context.check(PACE.seconds(loaded, left))
+        began = perf_counter()
+        rows = loaded.vectors([text for _, text in batch])
+        done = sum(work[key] for key, _ in batch)
+        PACE.note(loaded, done, perf_counter() - began)
+        left -= done
+        yield batch, rows
+
+
+def _batches(
+    texts: Sequence[Named], work: dict[bytes, int], *, first_alone: bool
+) -> Iterator[list[Named]]:
+    """Texts of like length together, as many as one call should read.
+
+    `first_alone` makes the first call a short one, which tells the pace of the machine.
+    """
+    batch: list[Named] = []
+    for one in sorted(texts, key=lambda named: work[named[0]]):
+        if batch and (first_alone or (len(batch) + 1) * work[one[0]] > BATCH):
+            yield batch
+            batch, first_alone = [], False
+        batch.append(one)
+    if batch:
+        yield batch
+
+
+def _prompts(loaded: Encoder) -> tuple[str, str]:
+    """What the model wants to stand before a question, and before a text."""
+    known = getattr(loaded.model, "prompts", None) or {}
+    told = known.get("document") or known.get("passage") or ""
+    return known.get("query") or "", told
