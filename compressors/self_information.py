@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -14,13 +13,11 @@ import numpy as np
 
 from tersely.compressors.memory import Memory, Pace, key_of
 from tersely.contracts import Context
-from tersely.prompt import sendable
 from tersely.units import Floats, Ints, Units, blanks
-from tersely.weights import CausalLM, caching, causal_lm, empty_cache
+from tersely.weights import CausalLM, caching, causal_lm, empty_cache, encode, plain
 
 if TYPE_CHECKING:
     import torch
-    from tokenizers import Tokenizer
 
 WINDOW = 512
 """Tokens that are read together: enough context, and attention stays cheap at any length."""
@@ -114,29 +111,41 @@ def _score(
     texts: Sequence[str], lm: CausalLM, context: Context, condition: str
 ) -> Iterator[Surprise]:
     """The scores of some texts, read as one set of windows."""
-    encoded = [_encode(text, lm) for text in texts]
-    before = np.append(_opening(lm), _encode(condition, lm)[0][-PREFIX:])
-    windows = [w for i, (ids, _) in enumerate(encoded) for w in _windows(i, ids, before[-1:], lm)]
+    encoded = [encode(text, lm) for text in texts]
+    before = np.append(opening(lm), encode(condition, lm)[0][-PREFIX:])
+    cut = [w for i, (ids, _) in enumerate(encoded) for w in windows(i, ids, before[-1:], lm)]
     nats = [np.zeros(len(ids)) for ids, _ in encoded]
-    if windows:
-        left = sum(len(window.ids) for window in windows)
-        context.check(PACE.seconds(lm, left))
-        prefix = _Prefix(lm, before[:-1])
-        for batch in _batches(windows, first_alone=context.deadline is not None):
-            context.check(PACE.seconds(lm, left))
-            began = perf_counter()
-            for window, scores in zip(batch, prefix.score(batch), strict=True):
-                nats[window.text][window.start : window.start + len(scores)] = scores
-            read = sum(len(window.ids) for window in batch)
-            PACE.note(lm, read, perf_counter() - began)
-            left -= read
+    for window, scores in read(cut, lm, context, before=before[:-1]):
+        nats[window.text][window.start : window.start + len(scores)] = scores
     for (_, offsets), scores in zip(encoded, nats, strict=True):
         yield Surprise(offsets[:, 0], offsets[:, 1], scores)
 
 
+def read(
+    cut: Sequence[Window], lm: CausalLM, context: Context, *, before: Ints
+) -> Iterator[tuple[Window, Floats]]:
+    """Each window with the negative log-likelihoods of its own tokens, in any order.
+
+    `before` is read once, ahead of all windows. Raises OutOfTime between two calls of the model.
+    """
+    if not cut:
+        return
+    left = sum(len(window.ids) for window in cut)
+    context.check(PACE.seconds(lm, left))
+    prefix = _Prefix(lm, before)
+    for batch in _batches(cut, first_alone=context.deadline is not None):
+        context.check(PACE.seconds(lm, left))
+        began = perf_counter()
+        scored = prefix.score(batch)
+        size = sum(len(window.ids) for window in batch)
+        PACE.note(lm, size, perf_counter() - began)
+        left -= size
+        yield from zip(batch, scored, strict=True)
+
+
 @dataclass(frozen=True, slots=True)
-class _Window:
-    """Some tokens of a text: those from `start` on are scored, those before are context."""
+class Window:
+    """Some tokens of a text: the first `known` are context, those from `start` on are scored."""
 
     text: int
     start: int
@@ -144,22 +153,22 @@ class _Window:
     known: int
 
 
-def _windows(text: int, ids: Ints, first: Ints, lm: CausalLM) -> Iterator[_Window]:
+def windows(text: int, ids: Ints, first: Ints, lm: CausalLM) -> Iterator[Window]:
     """The windows of one text, all of nearly the same length. `first` stands before its start."""
     longest = max(min(WINDOW, lm.max_length - PREFIX - 1), 2 * OVERLAP)
     count = max(1, -(-(len(ids) - OVERLAP) // (longest - OVERLAP))) if len(ids) else 0
     edges = np.linspace(0, len(ids), count + 1).astype(np.int64).tolist()
     for start, end in pairwise(edges):
         before = ids[max(start - OVERLAP, 0) : start] if start else first
-        yield _Window(text, start, np.concatenate((before, ids[start:end])), len(before))
+        yield Window(text, start, np.concatenate((before, ids[start:end])), len(before))
 
 
-def _batches(windows: Sequence[_Window], *, first_alone: bool) -> Iterator[list[_Window]]:
+def _batches(windows: Sequence[Window], *, first_alone: bool) -> Iterator[list[Window]]:
     """Windows of like length together, as many as one call should read.
 
     `first_alone` makes the first call a short one, which tells the pace of the machine.
     """
-    batch: list[_Window] = []
+    batch: list[Window] = []
     for window in sorted(windows, key=lambda w: len(w.ids)):
         if batch and (first_alone or (len(batch) + 1) * len(window.ids) > BATCH):
             yield batch
@@ -183,7 +192,7 @@ class _Prefix:
                 self.past = empty_cache(lm)
                 lm.model.base_model(row, **caching(lm.model.base_model, self.past))
 
-    def score(self, windows: Sequence[_Window]) -> list[Floats]:
+    def score(self, windows: Sequence[Window]) -> list[Floats]:
         """The negative log-likelihoods of each window's own tokens."""
         import torch
 
@@ -226,29 +235,7 @@ def _nats(hidden: torch.Tensor, ids: torch.Tensor, lm: CausalLM) -> torch.Tensor
     return torch.cat(found)
 
 
-def _encode(text: str, lm: CausalLM) -> tuple[Ints, Ints]:
-    """Ids and character offsets; special tokens in the text are read as plain text.
-
-    Shape: (tokens,), (tokens, 2).
-    """
-    encoded = _plain(lm).encode(sendable(text), add_special_tokens=False)
-    ids = np.array(encoded.ids, np.int64)
-    return ids, np.array(encoded.offsets, np.int64).reshape(-1, 2)
-
-
-@cache
-def _plain(lm: CausalLM) -> Tokenizer:
-    """The model's tokenizer without templates, padding, truncation and special tokens."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_str(lm.tokenizer.backend_tokenizer.to_str())
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    tokenizer.encode_special_tokens = True
-    return tokenizer
-
-
-def _opening(lm: CausalLM) -> int:
+def opening(lm: CausalLM) -> int:
     """The token that stands before the first one of a text."""
     known = (lm.tokenizer.bos_token_id, lm.tokenizer.eos_token_id)
     return next((int(token) for token in known if token is not None), 0)

@@ -58,6 +58,16 @@ def pack(
     return packing.prompt_of(kept)
 
 
+def keep(prompt: Prompt, units: Mapping[int, tuple[Units, Bools]], context: Context) -> Prompt:
+    """Keep these units of some segments, whatever the budget says.
+
+    `units` are the texts by their position in the prompt, each with what is kept of it. A text
+    that would grow stays as it was.
+    """
+    texts = {i: render(one, kept) for i, (one, kept) in units.items()}
+    return _settled(prompt, prompt.with_texts(texts), context)
+
+
 @dataclass(slots=True)
 class _Packing:
     """All parts as one row of units, and which of them would make which prompt."""

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
+    from tokenizers import Tokenizer
+
+    from tersely.units import Ints
+    from tokenizers import Tokenizer
 
 Precision = Literal["auto", "bfloat16", "float32"]
 
@@ -82,6 +86,39 @@ def encoder(name: str = "minilm", *, precision: Precision = "auto") -> Encoder:
         return _load_encoder(folder, precision)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenClassifier:
+    """A classifier of tokens ready to run. `max_length` counts its own special tokens too."""
+
+    model: Any
+    tokenizer: Any
+    device: torch.device
+    dtype: torch.dtype
+    max_length: int
+
+
+def token_classifier(name: str, *, precision: Precision = "auto") -> TokenClassifier:
+    """The classifier of that folder or hub id; loaded once, shared by all threads.
+
+    Raises MissingExtra, UnknownName, and ModelError that tells how to get the weights.
+    """
+    folder = resolve(name)
+    with _loading:
+        return _load_classifier(folder, precision)
+
+
+def encode(text: str, model: CausalLM | TokenClassifier) -> tuple[Ints, Ints]:
+    """Ids and character offsets; special tokens in the text are read as plain text.
+
+    Shape: (tokens,), (tokens, 2).
+    """
+    import numpy as np
+
+    encoded = _plain(model).encode(sendable(text), add_special_tokens=False)
+    ids = np.array(encoded.ids, np.int64)
+    return ids, np.array(encoded.offsets, np.int64).reshape(-1, 2)
+
+
 def empty_cache(lm: CausalLM) -> Any:
     """A cache of keys and values for one run of a model; the model fills it in place."""
     from transformers import DynamicCache
@@ -96,6 +133,18 @@ def caching(model: Any, past: Any) -> dict[str, Any]:
     """
     named = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
     return {named: past, "use_cache": past is not None}
+
+
+@cache
+def plain(tokenizer: Any) -> Tokenizer:
+    """A model's tokenizer without templates, padding, truncation and special tokens."""
+    from tokenizers import Tokenizer
+
+    bare = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    bare.no_padding()
+    bare.no_truncation()
+    bare.encode_special_tokens = True
+    return bare
 
 
 def best_device() -> torch.device:
@@ -162,6 +211,47 @@ def _load_encoder(folder: Path, precision: Precision) -> Encoder:
     except Exception as error:  # what is missing or damaged decides what is raised
         raise ModelError(f"{folder} holds no sentence encoder: {error}") from error
     return Encoder(model.eval())
+
+
+@cache
+def _load_classifier(folder: Path, precision: Precision) -> TokenClassifier:
+    try:
+        import torch
+        from transformers import AutoModelForTokenClassification, AutoTokenizer
+    except ImportError as error:
+        raise MissingExtra(error.name or "transformers", "local") from error
+    device = best_device()
+    dtype = best_dtype(device) if precision == "auto" else getattr(torch, precision)
+    try:
+        with quiet():
+            model: Any = AutoModelForTokenClassification.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # safetensors, tokenizers and transformers share no root
+        raise ModelError(f"{folder} holds no token classifier: {error}") from error
+    model = model.to(device).eval().requires_grad_(False)
+    return TokenClassifier(model, tokenizer, device, dtype, positions(model, tokenizer))
+
+
+def positions(model: Any, tokenizer: Any) -> int:
+    """The longest input of an encoder, special tokens included."""
+    embeddings = getattr(model.base_model, "embeddings", None)
+    table = getattr(embeddings, "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)  # positions are counted from behind it
+    return _max_length(model.config, tokenizer) - (0 if padding is None else padding + 1)
+
+
+@cache
+def _plain(model: CausalLM | TokenClassifier) -> Tokenizer:
+    """The model's tokenizer without templates, padding, truncation and special tokens."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
 
 
 def _max_length(config: Any, tokenizer: Any) -> int:
