@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from tersely.compressors.prune import ByLanguageModel
+from tersely.compressors.prune import ByLanguageModel, room
 from tersely.compressors.self_information import Surprise, surprise
 from tersely.contracts import Context
 from tersely.prompt import Prompt, Segment, Span
@@ -47,7 +47,7 @@ class LLMLingua(ByLanguageModel):
         """Words of the passages that the budget controller keeps go before all others."""
         parts = super().weighed(segments, prompt, context)
         scores = self._scores([segment.text for segment in segments], prompt, context)
-        share = self.coarse * _share(prompt, context)
+        share = self.coarse * room(prompt, context)
         ranked = []
         for part, kept in zip(parts, _passages(segments, scores, share), strict=True):
             ahead = 2 * part.units.touching(kept)
@@ -78,11 +78,3 @@ def _passages(
         list(zip(one.starts[keep].tolist(), one.ends[keep].tolist(), strict=True))
         for one, keep in zip(passages, np.split(kept, bounds), strict=True)
     ]
-
-
-def _share(prompt: Prompt, context: Context) -> float:
-    """The share of the open text that the budget allows."""
-    total = context.tokens(prompt)
-    closed = context.tokens(prompt.with_texts(dict.fromkeys(prompt.open, "")))
-    limit = total if context.limit is None else context.limit
-    return max(limit - closed, 0) / max(total - closed, 1)

@@ -44,13 +44,17 @@ class Pruner(StageModel):
             return np.zeros(len(units), np.int64)
         return units.touching(facts).astype(np.int64)
 
+    def marks(self, segment: Segment, facts: Sequence[Span]) -> Sequence[Span]:
+        """Spans that are units by themselves; here what the caller marked."""
+        return segment.spans
+
     def weighed(
         self, segments: Sequence[Segment], prompt: Prompt, context: Context
     ) -> Sequence[Part]:
         """Each segment cut into units, with their values and ranks."""
         facts = [self._whole(segment) for segment in segments]
         units = [
-            split(segment.text, self.unit, atoms=spans, marked=segment.spans)
+            split(segment.text, self.unit, atoms=spans, marked=self.marks(segment, spans))
             for segment, spans in zip(segments, facts, strict=True)
         ]
         values = self.values(units, prompt, context)
@@ -99,6 +103,14 @@ def within_reach(prompt: Prompt) -> list[int]:
             reach = [i for i in reach if i < at]
         at += len(leaf.segments)
     return reach
+
+
+def room(prompt: Prompt, context: Context) -> float:
+    """The share of the open text that the budget allows."""
+    total = context.tokens(prompt)
+    closed = context.tokens(prompt.with_texts(dict.fromkeys(prompt.open, "")))
+    limit = total if context.limit is None else context.limit
+    return max(limit - closed, 0) / max(total - closed, 1)
 
 
 def _forced(ranks: Ints, units: Units, segment: Segment) -> Ints:

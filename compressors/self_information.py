@@ -14,7 +14,7 @@ import numpy as np
 from tersely.compressors.memory import Memory, Pace, key_of
 from tersely.contracts import Context
 from tersely.units import Floats, Ints, Units, blanks
-from tersely.weights import CausalLM, caching, causal_lm, empty_cache, encode, plain
+from tersely.weights import CausalLM, caching, causal_lm, empty_cache, encode
 
 if TYPE_CHECKING:
     import torch

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from tersely.units import Ints
-    from tokenizers import Tokenizer
 
 Precision = Literal["auto", "bfloat16", "float32"]
 
@@ -114,7 +113,7 @@ def encode(text: str, model: CausalLM | TokenClassifier) -> tuple[Ints, Ints]:
     """
     import numpy as np
 
-    encoded = _plain(model).encode(sendable(text), add_special_tokens=False)
+    encoded = plain(model.tokenizer).encode(sendable(text), add_special_tokens=False)
     ids = np.array(encoded.ids, np.int64)
     return ids, np.array(encoded.offsets, np.int64).reshape(-1, 2)
 
@@ -170,27 +169,30 @@ def best_dtype(device: torch.device) -> torch.dtype:
 
 @cache
 def _load(folder: Path, precision: Precision) -> CausalLM:
+    attention = {"attn_implementation": "sdpa"}
+    made = _opened("AutoModelForCausalLM", "language model", folder, precision, attention)
+    return CausalLM(*made, _max_length(made[0].config, made[1]))
+
+
+def _opened(
+    sort: str, called: str, folder: Path, precision: Precision, options: dict[str, Any]
+) -> tuple[Any, Any, torch.device, torch.dtype]:
+    """A model that transformers knows, its tokenizer, and where and how it runs."""
     try:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        import transformers
     except ImportError as error:
         raise MissingExtra(error.name or "transformers", "local") from error
     device = best_device()
     dtype = best_dtype(device) if precision == "auto" else getattr(torch, precision)
+    settings = {"dtype": dtype, "use_safetensors": True, "local_files_only": True, **options}
     try:
         with quiet():
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=dtype,
-                attn_implementation="sdpa",
-                use_safetensors=True,
-                local_files_only=True,
-            )
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            model: Any = getattr(transformers, sort).from_pretrained(folder, **settings)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # safetensors, tokenizers and transformers share no root
-        raise ModelError(f"{folder} holds no language model that can be loaded: {error}") from error
-    model = model.to(device).eval().requires_grad_(False)
-    return CausalLM(model, tokenizer, device, dtype, _max_length(model.config, tokenizer))
+        raise ModelError(f"{folder} holds no {called} that can be loaded: {error}") from error
+    return model.to(device).eval().requires_grad_(False), tokenizer, device, dtype
 
 
 @cache
@@ -215,23 +217,8 @@ def _load_encoder(folder: Path, precision: Precision) -> Encoder:
 
 @cache
 def _load_classifier(folder: Path, precision: Precision) -> TokenClassifier:
-    try:
-        import torch
-        from transformers import AutoModelForTokenClassification, AutoTokenizer
-    except ImportError as error:
-        raise MissingExtra(error.name or "transformers", "local") from error
-    device = best_device()
-    dtype = best_dtype(device) if precision == "auto" else getattr(torch, precision)
-    try:
-        with quiet():
-            model: Any = AutoModelForTokenClassification.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, local_files_only=True
-            )
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # safetensors, tokenizers and transformers share no root
-        raise ModelError(f"{folder} holds no token classifier: {error}") from error
-    model = model.to(device).eval().requires_grad_(False)
-    return TokenClassifier(model, tokenizer, device, dtype, positions(model, tokenizer))
+    made = _opened("AutoModelForTokenClassification", "token classifier", folder, precision, {})
+    return TokenClassifier(*made, positions(made[0], made[1]))
 
 
 def positions(model: Any, tokenizer: Any) -> int:
@@ -240,18 +227,6 @@ def positions(model: Any, tokenizer: Any) -> int:
     table = getattr(embeddings, "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)  # positions are counted from behind it
     return _max_length(model.config, tokenizer) - (0 if padding is None else padding + 1)
-
-
-@cache
-def _plain(model: CausalLM | TokenClassifier) -> Tokenizer:
-    """The model's tokenizer without templates, padding, truncation and special tokens."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    tokenizer.encode_special_tokens = True
-    return tokenizer
 
 
 def _max_length(config: Any, tokenizer: Any) -> int:
