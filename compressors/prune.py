@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from tersely.contracts import Context, StageModel
 from tersely.errors import require
 from tersely.kinds import json_shape
 from tersely.models import resolve
+from tersely.order import Order, arrangement
 from tersely.prompt import Prompt, Segment, Span
 from tersely.protect import fences, protected
 from tersely.select import FORCED, Part, pack
@@ -28,11 +30,13 @@ class Pruner(StageModel):
     left alone. Without a budget nothing is dropped.
 
     `fill` is the unit in which the best sentence that no longer fits is begun, so that the
-    budget is used; None leaves it out, for whole sentences only.
+    budget is used; None leaves it out, for whole sentences only. `order` is how the documents
+    (paragraphs) of one text follow each other when something of it was dropped.
     """
 
     unit: Unit = "sentence"
     fill: Unit | None = "word"
+    order: Order = "kept"
 
     def values(self, units: Sequence[Units], prompt: Prompt, context: Context) -> Sequence[Floats]:
         """What each unit of each text is worth: the best are kept. Shape: (units,) each."""
@@ -64,13 +68,18 @@ class Pruner(StageModel):
             for one, worth, rank, segment in zip(units, values, ranks, segments, strict=True)
         ]
 
+    def needless(self, prompt: Prompt, context: Context) -> bool:
+        """Whether nothing has to be dropped."""
+        return context.limit is None or context.tokens(prompt) <= context.limit
+
     def __call__(self, prompt: Prompt, context: Context, /) -> Prompt:
-        if context.limit is None or context.tokens(prompt) <= context.limit:
+        if self.needless(prompt, context):
             return prompt
         reach = within_reach(prompt)
         if not reach:
             return prompt
-        parts = self.weighed([prompt.segments[i] for i in reach], prompt, context)
+        weighed = self.weighed([prompt.segments[i] for i in reach], prompt, context)
+        parts = [replace(part, arrangement=arrangement(part.units, self.order)) for part in weighed]
         return pack(prompt, dict(zip(reach, parts, strict=True)), context, finer=self.fill)
 
     def _whole(self, segment: Segment) -> list[Span]:

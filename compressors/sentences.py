@@ -40,7 +40,7 @@ def similarity(texts: Sequence[str], question: str, model: str, context: Context
     """
     if not texts:
         return np.zeros(0)
-    asked, told = _prompts(encoder(model))
+    asked, told = prompts(encoder(model))
     rows = vectors([asked + question, *(told + text for text in texts)], model, context)
     cosines: Floats = (rows[1:] @ rows[0]).astype(np.float64)
     return cosines
@@ -102,7 +102,7 @@ def _batches(
         yield batch
 
 
-def _prompts(loaded: Encoder) -> tuple[str, str]:
+def prompts(loaded: Encoder) -> tuple[str, str]:
     """What the model wants to stand before a question, and before a text."""
     known = getattr(loaded.model, "prompts", None) or {}
     told = known.get("document") or known.get("passage") or ""
