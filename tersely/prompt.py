@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Literal, get_args
+
+from tersely.origins import Origins, composed, landed
 
 Role = Literal["system", "user", "assistant", "tool"]
 """Who speaks. A `developer` message is read as `system`."""
@@ -40,7 +42,9 @@ class Segment:
 
     Segments that share a path are parts of one text in the request (a *leaf*), in order.
     `locked` segments, and the `spans` of open ones, reach the model byte for byte.
-    `reason` says why the segment is of its kind, or why it is locked.
+    `reason` says why the segment is of its kind, or why it is locked. `origins` tell which runs
+    of the text were copied from the text that the segment had at first; None where the text is
+    still that one, or where a stage changed it and did not tell.
     """
 
     text: str
@@ -51,6 +55,18 @@ class Segment:
     path: Path = ()
     spans: tuple[Span, ...] = ()
     reason: str = ""
+    origins: Origins | None = field(default=None, repr=False)
+
+    def changed(self, text: str, origins: Origins | None = None) -> Segment:
+        """The segment with a text that was made from its own. Spans move along.
+
+        `origins` are the runs that were copied from the segment's present text, if that is
+        known.
+        """
+        so_far = origins
+        if origins is not None and self.origins is not None:
+            so_far = composed(origins, self.origins)
+        return replace(self, text=text, spans=_moved(self, text, origins), origins=so_far)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +116,20 @@ class Prompt:
         """Everything that is said, leaves apart by a blank line."""
         return "\n\n".join(leaf.text for leaf in self.leaves)
 
-    def with_texts(self, texts: Mapping[int, str]) -> Prompt:
-        """The prompt with other texts at the given positions. Spans there move along."""
+    def with_texts(
+        self,
+        texts: Mapping[int, str],
+        *,
+        origins: Mapping[int, Origins | None] | None = None,
+    ) -> Prompt:
+        """The prompt with other texts at the given positions. Spans there move along.
+
+        `origins` tell of each new text which runs were copied from the text that stood there.
+        """
+        told = origins or {}
         return self.with_segments(
             {
-                i: replace(self.segments[i], text=text, spans=_moved(self.segments[i], text))
+                i: self.segments[i].changed(text, told.get(i))
                 for i, text in texts.items()
                 if text != self.segments[i].text
             }
@@ -139,8 +164,17 @@ def _teller(leaf: Leaf) -> Role:
     return "user" if leaf.role == "tool" else leaf.role
 
 
-def _moved(segment: Segment, text: str) -> tuple[Span, ...]:
+def _moved(segment: Segment, text: str, origins: Origins | None) -> tuple[Span, ...]:
     """Where the spans of a segment lie in a text that was made from it, as far as they do."""
+    if origins is not None and segment.spans:
+        found = landed(origins, segment.spans)
+        if all(found):
+            return tuple(filter(None, found))
+    return _searched(segment, text)
+
+
+def _searched(segment: Segment, text: str) -> tuple[Span, ...]:
+    """The same by searching for what the spans hold, one after the other."""
     moved: list[Span] = []
     at = 0
     for start, end in segment.spans:

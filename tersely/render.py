@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from tersely.origins import Origins, origins_of
 from tersely.units import Bools, Ints, Units
 
 JOINTS = ("", " ", "\n", "\n\n")
@@ -13,6 +16,35 @@ CJK = "\u2e80"
 """From here on scripts write words without a space."""
 
 
+NEW = -1
+"""Where a piece came from that was not there before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """A text in pieces: what stands before, between and after runs of kept units, and these.
+
+    `sources` tell where each piece began, or NEW. Pieces of odd number are runs, and `firsts`
+    their first units.
+    """
+
+    pieces: list[str]
+    sources: list[int]
+    firsts: Ints
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    @property
+    def origins(self) -> Origins:
+        """Where each run of the text was taken from."""
+        sources = np.array(self.sources, np.int64)
+        lengths = np.fromiter(map(len, self.pieces), np.int64, len(self.pieces))
+        old = sources != NEW
+        return origins_of((np.cumsum(lengths) - lengths)[old], sources[old], lengths[old])
+
+
 def render(units: Units, kept: Bools) -> str:
     """The text of the kept units.
 
@@ -20,24 +52,39 @@ def render(units: Units, kept: Bools) -> str:
     of the gap stands: a blank line, a line break, a space, or nothing; a line keeps its
     indentation. Shape of `kept`: (units,).
     """
-    if kept.all():
-        return units.text
+    return rendering(units, kept).text
+
+
+def rendering(units: Units, kept: Bools, cuts: Bools | None = None) -> Rendering:
+    """The same in pieces. At `cuts` a new run begins in any case. Shape of both: (units,)."""
     places = np.flatnonzero(kept)
     if not len(places):
-        return ""
-    apart = np.flatnonzero(np.diff(places) > 1)
+        text = units.text if kept.all() else ""
+        return Rendering([text], [0], places)
+    new = np.diff(places) > 1
+    if cuts is not None:
+        new |= cuts[places[1:]]
+    apart = np.flatnonzero(new)
     firsts = places[np.append(0, apart + 1)]
     lasts = places[np.append(apart, len(places) - 1)]
     gaps = strengths(units)
     between = _strongest(gaps, lasts[:-1], firsts[1:]).tolist()
-    pieces: list[str] = []
-    for first, last, gap in zip(firsts.tolist(), lasts.tolist(), [None, *between], strict=True):
-        if gap is not None:
-            pieces.append(_joint(units, first, pieces[-1][-1], gap))
-        pieces.append(units.text[units.starts[first] : units.ends[last]])
-    head = units.text[: units.starts[0]] if kept[0] else JOINTS[gaps[0]]
-    tail = units.text[units.ends[-1] :] if kept[-1] else JOINTS[gaps[-1]]
-    return head + "".join(pieces) + tail
+    pieces = [units.text[: units.starts[0]] if kept[0] else JOINTS[gaps[0]]]
+    sources = [0 if kept[0] else NEW]
+    starts, ends = units.starts[firsts].tolist(), units.ends[lasts].tolist()
+    whole = (np.append(0, lasts[:-1]) + 1 == firsts).tolist()
+    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        if i and whole[i]:
+            pieces.append(units.text[ends[i - 1] : start])
+            sources.append(ends[i - 1])
+        elif i:
+            pieces.append(_joint(units, int(firsts[i]), pieces[-1][-1], between[i - 1]))
+            sources.append(NEW)
+        pieces.append(units.text[start:end])
+        sources.append(start)
+    pieces.append(units.text[units.ends[-1] :] if kept[-1] else JOINTS[gaps[-1]])
+    sources.append(int(units.ends[-1]) if kept[-1] else NEW)
+    return Rendering(pieces, sources, firsts)
 
 
 def strengths(units: Units) -> Ints:
@@ -78,3 +125,17 @@ def _would_fuse(before: str, after: str) -> bool:
     if before.isdigit() and after.isdigit():
         return True
     return before.isalnum() and after.isalnum() and max(before, after) < CJK
+
+
+def placed(text: str, units: Units, kept: Bools) -> Units:
+    """Where the kept units lie in the text that was written of them."""
+    if text == units.text:
+        return units
+    starts: list[int] = []
+    at = 0
+    texts = [unit for unit, here in zip(units.texts, kept.tolist(), strict=True) if here]
+    for unit in texts:
+        starts.append(text.index(unit, at))
+        at = starts[-1] + len(unit)
+    firsts = np.array(starts, np.int64)
+    return Units(text, firsts, firsts + np.array([len(unit) for unit in texts], np.int64))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from tersely.contracts import Context
-from tersely.prompt import Prompt
+from tersely.order import Arrangement
+from tersely.prompt import Prompt, Segment
 from tersely.protect import protected
-from tersely.render import render
+from tersely.render import Rendering, rendering
 from tersely.units import Bools, Floats, Ints, Unit, Units, split
 
 FORCED = 1_000_000
 """The rank of what is kept whatever the budget says."""
+
+NEVER = -1
+"""The rank of what is dropped even where the budget has room."""
 
 MARK = "…"
 """What a text becomes that lost everything: an empty text is no text."""
@@ -31,12 +36,22 @@ class Part:
     """A text on the scales: its units and what each is worth.
 
     Units of a higher rank are kept before all others, those of rank FORCED always; within a
-    rank those of the higher value go first. Shape of both: (units,).
+    rank those of the higher value go first. Shape of both: (units,). With an `arrangement` the
+    documents of a text that lost something are written in that order.
     """
 
     units: Units
     values: Floats
     ranks: Ints
+    arrangement: Arrangement | None = None
+
+    def rendering(self, kept: Bools) -> Rendering:
+        """What is written when these units are kept."""
+        if self.arrangement is None or kept.all():
+            return rendering(self.units, kept)
+        return self.arrangement.rendering(
+            self.units, kept, np.nan_to_num(self.values), self.ranks >= FORCED
+        )
 
 
 def pack(
@@ -47,15 +62,19 @@ def pack(
     `parts` are the texts by their position in the prompt. Units are taken by rank and value;
     one that does not fit is passed over for later ones that do. With `finer`, what is left of
     the budget then holds the beginning of the best unit that was passed over. The result is
-    never over the limit, unless the forced units alone are.
+    never over the limit, unless the forced units alone are. Where there is room for all, only
+    units of rank NEVER are dropped.
     """
-    if context.limit is None or not parts or context.tokens(prompt) <= context.limit:
+    barred = any((part.ranks == NEVER).any() for part in parts.values())
+    limit = sys.maxsize if context.limit is None else context.limit
+    if not parts or (not barred and context.tokens(prompt) <= limit):
         return prompt
-    packing = _Packing(prompt, dict(parts), context, context.limit)
-    kept = packing.filled(packing.added(packing.forced, packing.order, packing.full))
+    packing = _Packing(prompt, dict(parts), context, limit)
+    whole = None if barred else packing.full
+    kept = packing.filled(packing.added(packing.forced, packing.order, whole))
     if finer and not packing.used_up(kept):
         packing, kept = packing.opened(kept, finer)
-    return packing.prompt_of(kept)
+    return packing.packed(kept)
 
 
 def keep(prompt: Prompt, units: Mapping[int, tuple[Units, Bools]], context: Context) -> Prompt:
@@ -64,8 +83,8 @@ def keep(prompt: Prompt, units: Mapping[int, tuple[Units, Bools]], context: Cont
     `units` are the texts by their position in the prompt, each with what is kept of it. A text
     that would grow stays as it was.
     """
-    texts = {i: render(one, kept) for i, (one, kept) in units.items()}
-    return _settled(prompt, prompt.with_texts(texts), context)
+    made = {i: rendering(one, kept) for i, (one, kept) in units.items()}
+    return _written(prompt, made, context)
 
 
 @dataclass(slots=True)
@@ -86,7 +105,7 @@ class _Packing:
         values = np.nan_to_num(np.concatenate([part.values for part in parts]))
         self.forced = ranks >= FORCED
         best = np.lexsort((-values, -ranks))
-        self.order = best[~self.forced[best]]
+        self.order = best[(ranks[best] != NEVER) & ~self.forced[best]]
         self.costs = np.asarray(self.context.tokens_of(self._spelled()), np.float64)
 
     @property
@@ -94,17 +113,14 @@ class _Packing:
         """Tokens of the prompt with everything kept."""
         return self.context.tokens(self.prompt)
 
-    def prompt_of(self, kept: Bools) -> Prompt:
-        """The prompt with these units only."""
-        texts: dict[int, str] = {}
-        at = 0
-        for i, part in self.parts.items():
-            texts[i] = render(part.units, kept[at : at + len(part.units)])
-            at += len(part.units)
-        return _settled(self.prompt, self.prompt.with_texts(texts), self.context)
+    def packed(self, kept: Bools) -> Prompt:
+        """The prompt with these units only, which tells where each character came from."""
+        return _written(self.prompt, dict(self._renderings(kept)), self.context)
 
     def size(self, kept: Bools) -> int:
-        return self.context.tokens(self.prompt_of(kept))
+        """Tokens of the prompt with these units only."""
+        made = self.prompt.with_texts({i: one.text for i, one in self._renderings(kept)})
+        return self.context.tokens(_settled(self.prompt, made, self.context))
 
     def used_up(self, kept: Bools) -> bool:
         return self.size(kept) >= self.limit * ENOUGH
@@ -162,6 +178,13 @@ class _Packing:
             rest = rest[fitting:]
         return np.concatenate(picked)
 
+    def _renderings(self, kept: Bools) -> Iterator[tuple[int, Rendering]]:
+        """What is written of each part, by its position in the prompt."""
+        at = 0
+        for i, part in self.parts.items():
+            yield i, part.rendering(kept[at : at + len(part.units)])
+            at += len(part.units)
+
     def _spelled(self) -> list[str]:
         """Every unit with a space where one stands before it: what it will cost, nearly."""
         spelled: list[str] = []
@@ -211,7 +234,8 @@ def _opened(part: Part, at: int, finer: Unit) -> Part:
     pieces = split(text, finer, atoms=protected(text))
     if len(pieces) < 2:
         return part
-    return Part(
+    return replace(
+        part,
         units=Units(
             units.text,
             np.concatenate((units.starts[:at], pieces.starts + start, units.starts[at + 1 :])),
@@ -222,18 +246,26 @@ def _opened(part: Part, at: int, finer: Unit) -> Part:
     )
 
 
+def _written(prompt: Prompt, made: Mapping[int, Rendering], context: Context) -> Prompt:
+    """The prompt with other texts, that tells where each character of them came from."""
+    texts = {i: one.text for i, one in made.items()}
+    origins = {i: one.origins for i, one in made.items()}
+    return _settled(prompt, prompt.with_texts(texts, origins=origins), context)
+
+
 def _settled(before: Prompt, after: Prompt, context: Context) -> Prompt:
     """No text empty, and none longer than it was: such a text gets a mark, or stays."""
-    fixed: dict[int, str] = {}
+    fixed: dict[int, Segment] = {}
     at = 0
     for old, new in zip(before.leaves, after.leaves, strict=True):
         size = len(old.segments)
         if old.text != new.text:
             places = [i for i in range(at, at + size) if not before.segments[i].locked]
             if not new.text.strip():
-                fixed |= dict.fromkeys(places, "") | {places[0]: MARK}
+                gone = {i: MARK if i == places[0] else "" for i in places}
+                fixed |= {i: before.segments[i].changed(text, ()) for i, text in gone.items()}
             was, now = context.tokens_of([old.text, new.text if new.text.strip() else MARK])
             if now >= was:
-                fixed |= {i: before.segments[i].text for i in places}
+                fixed |= {i: before.segments[i] for i in places}
         at += size
-    return after.with_texts(fixed) if fixed else after
+    return after.with_segments(fixed) if fixed else after
