@@ -21,6 +21,7 @@ GROUP = "tersely.stages"
 STAGES: dict[str, str] = {
     "lexical": "tersely.compressors.lexical:Lexical",
     "llmlingua": "tersely.compressors.llmlingua:LLMLingua",
+    "llmlingua2": "tersely.compressors.llmlingua2:LLMLingua2",
     "none": "tersely.compressors.baselines:Nothing",
     "random": "tersely.compressors.baselines:Random",
     "selective_context": "tersely.compressors.selective_context:SelectiveContext",

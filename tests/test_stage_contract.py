@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pydoc_data.topics as topics
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,12 +20,20 @@ EASY, HARD = "easy", "hard"
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "lexical": ({}, {"unit": "paragraph", "document": 0, "fill": None}),
     "llmlingua": ({}, {"unit": "token", "coarse": 1}),
+    "llmlingua2": (
+        {"model": "tiny_classifier"},
+        {"model": "tiny_classifier", "unit": "token", "pool": "max", "digits": True}
+        | {"forced": ("the", "?", "\n"), "drop_consecutive": True},
+    ),
     "none": ({}, {"kinds": ("context", "code")}),
     "random": ({}, {"unit": "token"}),
     "selective_context": ({}, {"unit": "token"}),
     "truncate": ({}, {"unit": "paragraph"}),
 }
 """Two settings for each stage. A new stage adds its line here."""
+
+MADE: dict[str, str] = {}
+"""Folders that fixtures make, by the name that stands for them in the settings."""
 
 NEEDS_A_MODEL = {"llmlingua", "selective_context"}
 KEEPS_EVERYTHING = {"none"}
@@ -70,8 +79,16 @@ every_pruner = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _made(tiny_classifier: Path) -> None:
+    MADE["tiny_classifier"] = str(tiny_classifier)
+
+
 def built(name: str, level: str) -> Stage:
-    return registry.stage(name, **SETTINGS[name][level == HARD])
+    settings = SETTINGS[name][level == HARD]
+    if settings.get("model") in MADE:
+        settings = settings | {"model": MADE[settings["model"]]}
+    return registry.stage(name, **settings)
 
 
 def context_for(prompt: Prompt, level: str) -> Context:
