@@ -60,3 +60,18 @@ def quiet() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """Quiet, and without warnings: for who looks at what was loaded."""
+    from transformers.utils import logging as _logging
+
+    logging: Any = _logging  # its functions carry no types
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with quiet():
+            yield
+    finally:
+        logging.set_verbosity(level)

@@ -48,9 +48,9 @@ class TrainerModel(BaseModel):
     """Base of what learns: a frozen value whose fields are its settings.
 
     A subclass gives `name` (as in `tersely train NAME`), `needs`, `paper`, `columns` (what a row
-    must hold) and `train`, which writes the artefact into `Training.out` and returns the folder.
-    Stopped at any moment and called again with the same settings and rows, it goes on where it
-    was.
+    must hold, unless it holds `other_columns`) and `train`, which writes the artefact into
+    `Training.out` and returns the folder. Stopped at any moment and called again with the same
+    settings and rows, it goes on where it was.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +59,7 @@ class TrainerModel(BaseModel):
     needs: ClassVar[frozenset[Need]] = frozenset()
     paper: ClassVar[str] = ""
     columns: ClassVar[tuple[str, ...]] = ()
+    other_columns: ClassVar[tuple[str, ...]] = ()
 
     seed: int = 0
 
@@ -67,6 +68,13 @@ class TrainerModel(BaseModel):
 
     def train(self, training: Training, /) -> Path:
         raise NotImplementedError
+
+    @classmethod
+    def lacks(cls, row: Row) -> tuple[str, ...]:
+        """The columns that a row should hold and does not."""
+        ways = [way for way in (cls.columns, cls.other_columns) if way]
+        missing = [tuple(name for name in way if name not in row) for way in ways]
+        return min(missing, key=len, default=())
 
     def checkpoints(self, training: Training) -> Checkpoints:
         """Where this work keeps its place; of other work under the same folder it knows nothing."""

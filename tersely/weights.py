@@ -10,7 +10,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tersely.convert import quiet
+from tersely.convert import muted, quiet
 from tersely.errors import MissingExtra, ModelError, require
 from tersely.models import resolve
 from tersely.prompt import sendable
@@ -106,6 +106,19 @@ def token_classifier(name: str, *, precision: Precision = "auto") -> TokenClassi
         return _load_classifier(folder, precision)
 
 
+def new_classifier(base: str, labels: Sequence[str]) -> TokenClassifier:
+    """A classifier to be trained: an encoder's weights, and a head with nothing learned yet.
+
+    It is in float32 and shared with nobody. The head is drawn at random, by torch's seed. Raises as
+    `token_classifier` does.
+    """
+    names = dict(enumerate(labels))
+    options = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+    sort = "AutoModelForTokenClassification"
+    made = _opened(sort, "encoder", resolve(base), "float32", options, new=True)
+    return TokenClassifier(*made, positions(made[0], made[1]))
+
+
 def encode(text: str, model: CausalLM | TokenClassifier) -> tuple[Ints, Ints]:
     """Ids and character offsets; special tokens in the text are read as plain text.
 
@@ -175,9 +188,18 @@ def _load(folder: Path, precision: Precision) -> CausalLM:
 
 
 def _opened(
-    sort: str, called: str, folder: Path, precision: Precision, options: dict[str, Any]
+    sort: str,
+    called: str,
+    folder: Path,
+    precision: Precision,
+    options: dict[str, Any],
+    *,
+    new: bool = False,
 ) -> tuple[Any, Any, torch.device, torch.dtype]:
-    """A model that transformers knows, its tokenizer, and where and how it runs."""
+    """A model that transformers knows, its tokenizer, and where and how it runs.
+
+    Only a `new` one may lack weights: its head is yet to be trained.
+    """
     try:
         import torch
         import transformers
@@ -185,13 +207,16 @@ def _opened(
         raise MissingExtra(error.name or "transformers", "local") from error
     device = best_device()
     dtype = best_dtype(device) if precision == "auto" else getattr(torch, precision)
-    settings = {"dtype": dtype, "use_safetensors": True, "local_files_only": True, **options}
+    local = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
     try:
-        with quiet():
-            model: Any = getattr(transformers, sort).from_pretrained(folder, **settings)
+        with muted():
+            load = getattr(transformers, sort).from_pretrained
+            model, found = load(folder, dtype=dtype, **local, **options)
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # safetensors, tokenizers and transformers share no root
         raise ModelError(f"{folder} holds no {called} that can be loaded: {error}") from error
+    if not new and (missing := sorted(found["missing_keys"])):
+        raise ModelError(f"{folder} holds no trained {called}: it lacks {', '.join(missing[:3])}")
     return model.to(device).eval().requires_grad_(False), tokenizer, device, dtype
 
 
