@@ -6,6 +6,7 @@ new text is the old one with words left out, nothing is ever shown as added.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -14,6 +15,7 @@ from typing import Literal
 import regex
 
 from tersely.middleware.pairing import Pair, Units, paired, pinned, within
+from tersely.origins import Copy, Origins
 
 Mark = Literal["kept", "dropped", "added"]
 MARKS: tuple[Mark, ...] = ("kept", "dropped", "added")
@@ -53,6 +55,55 @@ def align(before: str, after: str) -> list[Piece]:
         return _by_words(before, after)  # a line was pinned to its double further on
     whole = _by_letters(before, after)
     return _calmed(pieces) if _adds(whole) else whole
+
+
+def by_origins(before: str, after: str, runs: Origins) -> list[Piece]:
+    """The same where it is known which runs were copied: exact, and no search.
+
+    Runs that were moved are shown as dropped where they were and added where they are.
+    """
+    pieces: list[Piece] = []
+    old = new = 0
+    for output, source, length in (*_in_order(runs), (len(after), len(before), 0)):
+        gone, come = before[old:source], after[new:output]
+        pieces += _replaced(gone, come) if come.strip() else _joint(gone, come)
+        old, new = source + length, output + length
+        pieces.append(Piece("kept", before[source:old]))
+    return _merged(pieces)
+
+
+def _in_order(runs: Origins) -> list[Copy]:
+    """The runs that did not change places: of those in order on both sides, the most text."""
+    ends, most, chains = [0], [0], [-1]
+    before = [-1] * len(runs)
+    for at, (_, source, length) in enumerate(runs):
+        under = bisect_right(ends, source) - 1
+        before[at], total = chains[under], most[under] + length
+        place = bisect_right(ends, source + length)
+        if most[place - 1] >= total:
+            continue
+        last = place
+        while last < len(most) and most[last] <= total:
+            last += 1
+        ends[place:last], most[place:last], chains[place:last] = [source + length], [total], [at]
+    chain: list[Copy] = []
+    at = chains[-1]
+    while at >= 0:
+        chain.append(runs[at])
+        at = before[at]
+    return chain[::-1]
+
+
+def _joint(gone: str, come: str) -> list[Piece]:
+    """White space that is left of what was dropped."""
+    at = gone.find(come)
+    if at < 0:
+        return align(gone, come)
+    return [
+        Piece("dropped", gone[:at]),
+        Piece("kept", come),
+        Piece("dropped", gone[at:][len(come) :]),
+    ]
 
 
 def _adds(pieces: Sequence[Piece]) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tersely.middleware.align import Piece, align
+from tersely.middleware.align import Piece, align, by_origins
+from tersely.middleware.drop import STAGE as DROP
 from tersely.middleware.session import FROZEN
 from tersely.prompt import Leaf, Segment, Span
 from tersely.report import Decision, Trace, spell
@@ -70,7 +71,9 @@ def _card(old: Leaf, new: Leaf, trace: Trace) -> Card:
     kinds = {segment.kind for segment in new.segments}
     path = spell(new.path)
     told = tuple(d for d in trace.report.decisions if d.path == path and d.kind in kinds)
-    before = sum(d.before for kind in kinds for d in _first_round(kind, new, told))
+    staged = [d for d in told if d.stage != DROP]
+    before = sum(d.before for kind in kinds for d in _first_round(kind, new, staged))
+    before += sum(d.before - d.after for d in told if d.stage == DROP)
     after = before - sum(d.before - d.after for d in told)
     return Card(new, _parts(old, new), told, before, after)
 
@@ -87,8 +90,15 @@ def _first_round(kind: str, leaf: Leaf, told: Sequence[Decision]) -> Sequence[De
 
 def _parts(old: Leaf, new: Leaf) -> tuple[Part, ...]:
     pairs = list(zip(old.segments, new.segments, strict=True))
-    parts = [Part(now, align(was.text, now.text), was.spans) for was, now in pairs]
+    parts = [Part(now, _pieces(was, now), was.spans) for was, now in pairs]
     if len(parts) > 1 and parts[0].state == "frozen" and old.text != new.text:
         # what was sent is one text and lies in the first segment
         return (Part(new.segments[0], align(old.text, new.text), ()),)
     return tuple(part for part in parts if part.pieces)
+
+
+def _pieces(was: Segment, now: Segment) -> Sequence[Piece]:
+    """What became of a segment's text: as the stages tell it, else by comparing."""
+    if was.text == now.text or now.origins is None:
+        return align(was.text, now.text)
+    return by_origins(was.text, now.text, now.origins)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 from tersely.contracts import Context, Stage
 from tersely.errors import BudgetError, StageError
 from tersely.middleware.guards import broken, misshapen, touched
 from tersely.middleware.ledger import Ledger, Outcome, name_of
-from tersely.prompt import KINDS, Kind, Prompt, Segment
+from tersely.origins import Origins, faithful
+from tersely.prompt import KINDS, Kind, Prompt, Segment, traced
 from tersely.report import spell
 
 Target = tuple[tuple[Kind, ...], int]
@@ -42,6 +43,11 @@ class Run:
     context: Context
     ledger: Ledger
     strict: bool = False
+    start: Prompt = field(init=False)
+    """The prompt as it came: what origins refer to."""
+
+    def __post_init__(self) -> None:
+        self.prompt = self.start = _untraced(self.prompt)
 
     def through(self, stages: Sequence[Stage], fallback: Stage | None) -> None:
         """Send the prompt through every stage; the fallback serves where one could not."""
@@ -140,12 +146,19 @@ class Run:
         faults = _by_segment(reach, broken(reach, made, context))
         for segment in touched(reach, made):
             self.ledger.note(f"{name_of(stage)} changed locked {spell(segment.path)}: put back")
-        after = self.prompt.with_texts(
-            {i: made.segments[i].text for i in reach.open if i not in faults}
-        )
+        texts = {i: made.segments[i].text for i in reach.open if i not in faults}
+        told = {i: self._told(i, made.segments[i]) for i in texts}
+        after = self.prompt.with_texts(texts, origins=told)
         self.ledger.stage(stage, reach, after, Outcome(faults=faults, ms=ms))
         self.prompt = after
         return True
+
+    def _told(self, at: int, made: Segment) -> Origins | None:
+        """Where a new text came from, if this stage and all before it told, and told the truth."""
+        now = self.prompt.segments[at]
+        if made.origins is None or traced(self.start.segments[at], now) is None:
+            return None
+        return made.origins if faithful(made.origins, now.text, made.text) else None
 
     def _needless(self, stage: Stage, context: Context) -> str:
         """Why a stage has nothing to do here, or ''."""
@@ -161,13 +174,20 @@ class Run:
 
 def _reach(prompt: Prompt, stage: Stage, only: Sequence[Kind]) -> Prompt:
     """The prompt as a stage sees it: everything that it may not touch is locked."""
-    return prompt.with_segments(
+    return _untraced(prompt).with_segments(
         {
-            i: replace(s, locked=True)
+            i: replace(s, locked=True, origins=None)
             for i, s in enumerate(prompt.segments)
             if not s.locked and (s.kind not in stage.kinds or (only and s.kind not in only))
         }
     )
+
+
+def _untraced(prompt: Prompt) -> Prompt:
+    """The prompt as if its texts had always been what they are."""
+    told = {i: s for i, s in enumerate(prompt.segments) if s.origins is not None}
+    untold = {i: replace(s, origins=None) for i, s in told.items()}
+    return prompt.with_segments(untold) if untold else prompt
 
 
 def _by_segment(prompt: Prompt, faults: dict[int, str]) -> dict[int, str]:

@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 from tersely.budget import Budget
 from tersely.contracts import Adapter, Context
 from tersely.middleware import adapters, scope
+from tersely.middleware.drop import dropped, retraced
 from tersely.middleware.keep import unmarked
+from tersely.middleware.provenance import Origin, provenance, source_of
+from tersely.middleware.recover import recovered
 from tersely.middleware.session import Session
-from tersely.prompt import Prompt
+from tersely.prompt import Path as Place
+from tersely.prompt import Prompt, Span
 from tersely.report import Mode, Report, Trace
 from tersely.tokens import counter
 
@@ -36,8 +40,43 @@ class Result:
         """What was kept and lost, as one HTML page that needs nothing else."""
         from tersely.middleware.diff import html
 
+        return html(self._traced)
+
+    @property
+    def provenance(self) -> tuple[Origin, ...]:
+        """Where each run of every text that changed was copied from, in the order of the output.
+
+        Exact, as the stages tell it; where a stage did not tell, or a text goes out as it was
+        sent before, the two texts are aligned. In `audit` mode it is of what would be sent.
+        """
+        return provenance(self._traced)
+
+    def source_of(self, path: Place, start: int, end: int) -> tuple[Span, ...]:
+        """Which spans of a text of the request the characters of its output came from.
+
+        New white space came from nowhere. Raises UnknownName when no text has that path.
+        """
+        return source_of(self._traced, path, (start, end))
+
+    def recover(self, answer: str, *, min_words: int = 2, min_chars: int = 4) -> str:
+        """The answer in the words of the request, where it quotes across what was cut out.
+
+        A quote is a run of the answer's words that stands in a compressed text as well, white
+        space and case aside, with at least `min_words` words that are not among the commonest
+        and `min_chars` letters and digits. Where words were dropped from within it, or it begins
+        or ends with half of a word, and all of it comes from one sentence, the quote is replaced
+        by that stretch of the original text. A quote that also stands somewhere uncut, or could
+        come from several places that read differently, stays; so does all else, and the whole
+        answer when nothing was sent compressed.
+        """
+        if self.report.mode != "optimize":
+            return answer
+        return recovered(answer, self._traced, min_words=min_words, min_chars=min_chars)
+
+    @property
+    def _traced(self) -> Trace:
         empty = Prompt(())
-        return html(self.trace or Trace(empty, empty, self.report))
+        return self.trace or Trace(empty, empty, self.report)
 
     def save_html(self, path: str | Path) -> Path:
         """Write the page to a file, and return where it lies."""
@@ -94,9 +133,11 @@ class Passage:
             return self._unchanged(read.why or "the request holds no text", reader.name)
         known = self.session or scope.current_session()
         session = known or self.pipeline.conversations.continued_by(read)
-        run = self.pipeline.through(session.freeze(read), self._context(), strict=self.strict)
+        context = self._context()
+        opened, gone = dropped(session.freeze(read), context)
+        run = self.pipeline.through(opened, context, strict=self.strict)
         met = run.settle()
-        output, made = self.request, unmarked(read, run.prompt)
+        output, made = self.request, unmarked(read, retraced(opened, run.prompt))
         if self.mode == "optimize":
             made = session.remember(read, made)
             output = adapters.write(self.request, read, made)
@@ -112,7 +153,7 @@ class Passage:
             limit=run.context.limit,
             met=met,
             ms=(perf_counter() - start) * 1000,
-            decisions=tuple(run.ledger.decisions),
+            decisions=(*gone, *run.ledger.decisions),
             notes=(*run.ledger.notes, *filter(None, [read.why])),
         )
         session.note(report)

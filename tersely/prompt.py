@@ -142,6 +142,13 @@ class Prompt:
         )
 
 
+def traced(old: Segment, new: Segment) -> Origins | None:
+    """Which runs of a segment's text were copied from what it was before; None: nobody told."""
+    if new.origins is None and new.text == old.text:
+        return ((0, 0, len(new.text)),) if new.text else ()
+    return new.origins
+
+
 def messages_of(prompt: Prompt) -> list[dict[str, str]]:
     """The prompt as plain chat messages, one for each turn and role.
 

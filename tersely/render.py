@@ -115,27 +115,13 @@ def _joint(units: Units, first: int, before: str, strength: int) -> str:
     if strength >= 2:
         return JOINTS[strength] + (gap.rpartition("\n")[2] if "\n" in gap else "")
     after = units.text[int(units.starts[first])]
-    if strength == 0 and _would_fuse(before, after):
+    if strength == 0 and would_fuse(before, after):
         return " "
     return JOINTS[strength]
 
 
-def _would_fuse(before: str, after: str) -> bool:
+def would_fuse(before: str, after: str) -> bool:
     """Whether two characters side by side would read as one word or number."""
     if before.isdigit() and after.isdigit():
         return True
     return before.isalnum() and after.isalnum() and max(before, after) < CJK
-
-
-def placed(text: str, units: Units, kept: Bools) -> Units:
-    """Where the kept units lie in the text that was written of them."""
-    if text == units.text:
-        return units
-    starts: list[int] = []
-    at = 0
-    texts = [unit for unit, here in zip(units.texts, kept.tolist(), strict=True) if here]
-    for unit in texts:
-        starts.append(text.index(unit, at))
-        at = starts[-1] + len(unit)
-    firsts = np.array(starts, np.int64)
-    return Units(text, firsts, firsts + np.array([len(unit) for unit in texts], np.int64))
