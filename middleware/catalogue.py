@@ -1,4 +1,4 @@
-"""Everything that has a registry name: stages, pipelines and plans, and what each one needs."""
+"""Everything that has a registry name: stages, pipelines, plans and trainers, and their needs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ from rich.text import Text
 from tersely import registry
 from tersely.middleware.pipeline import PIPELINES
 
+Sort = Literal["stage", "pipeline", "plan", "trainer"]
+
 
 class Entry(BaseModel):
     """One name of the registry. `error` tells why it can't be opened here, if it can't.
 
-    `settings` are JSON schemas by field, defaults included.
+    `settings` are JSON schemas by field, defaults included. `columns` are what a row of a
+    trainer's data must hold: all of one group.
     """
 
     model_config = ConfigDict(frozen=True)
 
     name: str
-    type: Literal["stage", "pipeline", "plan"]
+    type: Sort
     summary: str = ""
     needs: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
+    columns: tuple[tuple[str, ...], ...] = ()
     settings: Mapping[str, Any] = {}
     paper: str = ""
     address: str = ""
@@ -36,12 +40,18 @@ class Entry(BaseModel):
 
 
 def catalogue() -> list[Entry]:
-    """Every stage (other packages' included), pipeline and plan, sorted by name."""
+    """Every stage (other packages' included), pipeline, plan and trainer, sorted by name."""
     return [
         *(_opened("stage", name, at) for name, at in sorted(registry.addresses().items())),
         *(_pipeline(name, settings) for name, settings in sorted(PIPELINES.items())),
         *(_opened("plan", name, at) for name, at in sorted(registry.PLANS.items())),
+        *trainers(),
     ]
+
+
+def trainers() -> list[Entry]:
+    """Every trainer, sorted by name."""
+    return [_opened("trainer", name, at) for name, at in sorted(registry.TRAINERS.items())]
 
 
 def listing(entries: list[Entry]) -> RenderableType:
@@ -49,7 +59,7 @@ def listing(entries: list[Entry]) -> RenderableType:
     return Group(*(part for entry in entries for part in _lines(entry)))
 
 
-def _opened(sort: Literal["stage", "plan"], name: str, address: str) -> Entry:
+def _opened(sort: Sort, name: str, address: str) -> Entry:
     module, _, attribute = address.partition(":")
     try:
         made = getattr(import_module(module), attribute)
@@ -63,6 +73,7 @@ def _opened(sort: Literal["stage", "plan"], name: str, address: str) -> Entry:
         summary=_first_line(made),
         needs=tuple(sorted(map(str, getattr(made, "needs", None) or ()))),
         kinds=_kinds(made),
+        columns=_columns(made),
         settings=_settings(made),
         paper=str(getattr(made, "paper", "")),
         address=address,
@@ -88,6 +99,11 @@ def _kinds(made: Any) -> tuple[str, ...]:
     field = getattr(made, "model_fields", {}).get("kinds")
     kinds = field.default if field is not None else getattr(made, "kinds", ())
     return tuple(map(str, kinds)) if isinstance(kinds, tuple | list | frozenset) else ()
+
+
+def _columns(made: Any) -> tuple[tuple[str, ...], ...]:
+    groups = (getattr(made, name, ()) for name in ("columns", "other_columns"))
+    return tuple(tuple(map(str, group)) for group in groups if group)
 
 
 def _settings(made: Any) -> dict[str, Any]:
@@ -117,6 +133,7 @@ def _lines(entry: Entry) -> Iterator[RenderableType]:
     told = {
         "needs": ", ".join(entry.needs),
         "takes": ", ".join(entry.kinds),
+        "rows hold": ", or ".join(" and ".join(group) for group in entry.columns),
         "settings": ", ".join(f"{k}={_default(v)}" for k, v in entry.settings.items()),
         "paper": entry.paper,
     }

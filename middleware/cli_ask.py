@@ -27,8 +27,8 @@ DEFAULT_MODEL = "smollm2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """Who answers, and how."""
+class Server:
+    """Who answers."""
 
     base_url: Annotated[
         str | None,
@@ -37,18 +37,16 @@ class Asked:
     api_key_env: Annotated[
         str | None, Option(help="The environment variable that holds the server's key.")
     ] = None
-    max_tokens: Annotated[int, Option(help="How long the answer may be.")] = 256
-    compare: Annotated[
-        bool, Option("--compare", help="Show the answer to the full prompt as well.")
-    ] = False
 
-    def backend(self, model: str) -> Backend:
+    def backend(self, model: str | None) -> Backend:
         """The backend that the options describe. Raises ConfigError."""
         from pydantic import ValidationError
 
         from tersely import registry
 
-        settings: dict[str, Any] = {"model": model}
+        if self.base_url and not model:
+            raise ConfigError("--base-url needs --model: the name by which the server knows it")
+        settings: dict[str, Any] = {"model": model or DEFAULT_MODEL}
         if self.base_url is not None:
             settings |= {"base_url": self.base_url, "api_key": self._key()}
         try:
@@ -64,6 +62,16 @@ class Asked:
         return key
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked(Server):
+    """Who answers, and how."""
+
+    max_tokens: Annotated[int, Option(help="How long the answer may be.")] = 256
+    compare: Annotated[
+        bool, Option("--compare", help="Show the answer to the full prompt as well.")
+    ] = False
+
+
 def ask(
     *,
     source: Source,
@@ -72,10 +80,8 @@ def ask(
     display: Display,
 ) -> None:
     """Compress a prompt, ask a model, and write its answer."""
-    if asked.base_url and not wishes.model:
-        raise ConfigError("--base-url needs --model: the name by which the server knows it")
+    backend = asked.backend(wishes.model)
     wishes = replace(wishes, model=wishes.model or DEFAULT_MODEL)
-    backend = asked.backend(str(wishes.model))
     before, after, report = _prompts(read(source), wishes)
     if not (display.quiet or display.as_json):
         tell_report(report)

@@ -30,7 +30,9 @@ STAGES: dict[str, str] = {
 
 PLANS: dict[str, str] = {}
 
-TRAINERS: dict[str, str] = {}
+TRAINERS: dict[str, str] = {
+    "pruner": "tersely.compressors.train_pruner:WordPruner",
+}
 
 BACKENDS: dict[str, str] = {
     "http": "tersely.backends.http:HttpBackend",

@@ -1,0 +1,93 @@
+"""How likely a question is after each text: how well the text answers it, in one read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tersely.compressors.memory import key_of
+from tersely.compressors.self_information import (
+    MEMORY,
+    PREFIX,
+    Surprise,
+    Window,
+    opening,
+    read,
+    windows,
+)
+from tersely.contracts import Context
+from tersely.units import Floats, Ints
+from tersely.weights import CausalLM, causal_lm, encode
+
+AFTER = "after"
+"""Sets what is remembered of a tail after a text apart from what is remembered of texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What one read of a text tells: its own surprise, and that of a tail spoken after it."""
+
+    own: Surprise
+    tail: Surprise
+
+
+def answerability(texts: Sequence[str], tail: str, lm: str, context: Context) -> Floats:
+    """The mean log-likelihood of a tail after each text. Shape: (texts,)."""
+    heard = with_tail(texts, tail, lm, context)
+    return np.array([-one.tail.nats.mean() if len(one.tail) else 0.0 for one in heard])
+
+
+def with_tail(texts: Sequence[str], tail: str, lm: str, context: Context) -> list[Heard]:
+    """Score every token of every text, and of a tail that follows it, in one read of both.
+
+    A text longer than a window is read in several, each followed by the tail: the window after
+    which the tail is likeliest counts. A tail of more than PREFIX tokens is read from its end.
+    What was read is remembered; the scores of the texts are those that `surprise` gives. Raises
+    OutOfTime between two calls of the model.
+    """
+    model = causal_lm(lm)
+    keys = [(key_of(lm, "", text), key_of(lm, text, tail, AFTER)) for text in texts]
+    known = {key: found for key in keys if (found := _remembered(*key))}
+    new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+    for key, heard in zip(new, _hear(list(new.values()), tail, model, context), strict=True):
+        known[key] = heard
+        MEMORY.put(key[0], heard.own)
+        MEMORY.put(key[1], heard.tail)
+    return [known[key] for key in keys]
+
+
+def _remembered(own: bytes, tail: bytes) -> Heard | None:
+    """What was read before, if all of it is still known."""
+    text, said = MEMORY.get(own), MEMORY.get(tail)
+    return None if text is None or said is None else Heard(text, said)
+
+
+def _hear(texts: Sequence[str], tail: str, lm: CausalLM, context: Context) -> list[Heard]:
+    """The scores of some texts and of the tail after each."""
+    encoded = [encode(text, lm) for text in texts]
+    said, offsets = (part[-PREFIX:] for part in encode(tail, lm))
+    cut = [w for i, (ids, _) in enumerate(encoded) for w in _followed(i, ids, said, lm)]
+    nats = [np.zeros(len(ids)) for ids, _ in encoded]
+    best = [np.full(len(said), np.inf) for _ in encoded]
+    for window, scores in read(cut, lm, context, before=said[:0]):
+        own, after = np.split(scores, [len(scores) - len(said)])
+        nats[window.text][window.start : window.start + len(own)] = own
+        if after.sum() < best[window.text].sum():
+            best[window.text] = after
+    return [
+        Heard(_scored(spans, own), _scored(offsets, after))
+        for (_, spans), own, after in zip(encoded, nats, best, strict=True)
+    ]
+
+
+def _followed(text: int, ids: Ints, said: Ints, lm: CausalLM) -> list[Window]:
+    """The windows of a text, each with the tail at its end."""
+    first = np.array([opening(lm)])
+    own = list(windows(text, ids, first, lm)) or [Window(text, 0, first, 1)]
+    return [replace(window, ids=np.concatenate((window.ids, said))) for window in own]
+
+
+def _scored(offsets: Ints, nats: Floats) -> Surprise:
+    return Surprise(offsets[:, 0], offsets[:, 1], nats)
