@@ -36,12 +36,14 @@ ROUNDS = 3
 class Retrieved:
     """A text, and what the model will see around it, which stays as it is.
 
-    One without a text of its own only takes its room, and is never dropped.
+    One without a text of its own only takes its room, and is never dropped. `start` is where the
+    text begins in the caller's.
     """
 
     text: str
     before: str = ""
     after: str = ""
+    start: int = 0
 
     @property
     def frame(self) -> str:
@@ -196,11 +198,12 @@ class Compression:
     def _kept(self, i: int, text: str, result: Result) -> Kept:
         one = self.texts[i]
         was, now = self._context.tokens_of([one.text, text])
-        spans: tuple[Span, ...] = ((0, len(one.text)),) if one.text else ()
+        head = len(one.before)
+        spans: tuple[Span, ...] = ((head, head + len(text)),) if text else ()
         if text != one.text:
-            start = len(one.before)
-            found = result.source_of((i,), start, start + len(text))
-            spans = tuple((a - start, b - start) for a, b in found)
+            spans = result.source_of((i,), head, head + len(text))
+        moved = one.start - head
+        spans = tuple((start + moved, end + moved) for start, end in spans)
         return Kept(i, text, now / was if was else 1.0, now, spans)
 
     def _tell(self, kept: Mapping[int, Kept]) -> None:
