@@ -24,6 +24,7 @@ STAGES: dict[str, str] = {
     "llmlingua2": "tersely.compressors.llmlingua2:LLMLingua2",
     "none": "tersely.compressors.baselines:Nothing",
     "random": "tersely.compressors.baselines:Random",
+    "recomp": "tersely.compressors.recomp:Recomp",
     "selective_context": "tersely.compressors.selective_context:SelectiveContext",
     "truncate": "tersely.compressors.baselines:Truncate",
 }
@@ -32,6 +33,7 @@ PLANS: dict[str, str] = {}
 
 TRAINERS: dict[str, str] = {
     "pruner": "tersely.compressors.train_pruner:WordPruner",
+    "sentences": "tersely.compressors.train_sentences:Sentences",
 }
 
 BACKENDS: dict[str, str] = {

@@ -27,6 +27,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "none": ({}, {"kinds": ("context", "code")}),
     "random": ({}, {"unit": "token"}),
+    "recomp": ({}, {"unit": "line", "document": 1, "titles": True, "fill": "word"}),
     "selective_context": ({}, {"unit": "token"}),
     "truncate": ({}, {"unit": "paragraph"}),
 }
@@ -35,7 +36,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 MADE: dict[str, str] = {}
 """Folders that fixtures make, by the name that stands for them in the settings."""
 
-NEEDS_A_MODEL = {"llmlingua", "selective_context"}
+NEEDS_A_MODEL = {"llmlingua", "recomp", "selective_context"}
 KEEPS_EVERYTHING = {"none"}
 
 RATIOS = {EASY: 0.5, HARD: 0.1}
