@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tersely.middleware.drop import understood
 from tersely.middleware.leaves import Found, Place, content, field, items
 from tersely.middleware.purpose import prompt_of
 from tersely.prompt import Kind, Prompt
@@ -39,7 +40,7 @@ class TextAdapter:
             return prompt_of(_context(request, Place(kind="context")))
         named = (request[name] for name in request if BESIDE.get(name) == "question")
         question = next((text for text in named if isinstance(text, str)), "")
-        return replace(prompt_of(_texts(request)), question=question.strip())
+        return replace(prompt_of(_texts(request)), question=understood(question))
 
 
 def _texts(request: Mapping[str, Any]) -> Iterator[Found]:

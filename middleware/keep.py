@@ -38,14 +38,17 @@ def passages(text: str, opens: str, closes: str) -> tuple[Span, ...]:
 def unmarked(before: Prompt, after: Prompt) -> Prompt:
     """The prompt without the tags in every leaf that changed.
 
-    A leaf that did not change keeps them: it goes out as the caller wrote it.
+    A leaf that did not change keeps them: it goes out as the caller wrote it. So does one that
+    holds nothing else.
     """
     found: dict[int, Segment] = {}
     at = 0
     for old, new in zip(before.leaves, after.leaves, strict=True):
         if any(segment.spans for segment in old.segments) and old.text != new.text:
-            for i, (was, now) in enumerate(zip(old.segments, new.segments, strict=True), at):
-                found[i] = _bare(was, now)
+            pairs = enumerate(zip(old.segments, new.segments, strict=True), at)
+            stripped = {i: _bare(was, now) for i, (was, now) in pairs}
+            if any(one.text.strip() for one in stripped.values()):
+                found |= stripped
         at += len(old.segments)
     return after.with_segments(found) if found else after
 

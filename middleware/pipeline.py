@@ -20,7 +20,7 @@ from tersely.middleware.passage import Passage, Result, model_of
 from tersely.middleware.scope import Override
 from tersely.middleware.session import Conversations, Session
 from tersely.prompt import KINDS, Kind, Prompt
-from tersely.registry import stage as stage_named
+from tersely.registry import as_stage
 from tersely.report import Mode
 
 NEEDED: dict[Need, Capability] = {"embeds": "embeds"}
@@ -89,7 +89,9 @@ class Pipeline(RunnableSerializable[Any, Any]):
         tokens = [limit for limit in (self.budget.tokens, context.limit) if limit is not None]
         budget = self.budget.model_copy(update={"tokens": min(tokens, default=None)})
         run = self.through(prompt, replace(context, budget=budget), strict=True)
-        return prompt.with_texts({i: s.text for i, s in enumerate(run.prompt.segments)})
+        made = dict(enumerate(run.prompt.segments))
+        told = {i: segment.origins for i, segment in made.items()}
+        return prompt.with_texts({i: segment.text for i, segment in made.items()}, origins=told)
 
     def through(self, prompt: Prompt, context: Context, *, strict: bool = False) -> Run:
         """Send a prompt through the stages; tells what each one did."""
@@ -177,20 +179,6 @@ def pipeline_of(source: Pipeline | str | Stage | Sequence[Any] | Path) -> Pipeli
             return Pipeline.from_yaml(Path(source))
         case _:
             return Pipeline(source, budget=0.5)
-
-
-def as_stage(source: Any) -> Stage:
-    """A stage from itself, its registry name, or `{name: {setting: value}}`."""
-    if isinstance(source, str):
-        return stage_named(source)
-    if isinstance(source, Mapping):
-        if len(source) != 1:
-            raise ConfigError(f"a stage is one name with its settings, was {dict(source)!r}")
-        ((name, settings),) = source.items()
-        return stage_named(str(name), **(settings or {}))
-    if isinstance(source, Stage):
-        return source
-    raise ConfigError(f"a stage is a name, a mapping or a Stage, was {source!r}")
 
 
 def compress(

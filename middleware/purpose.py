@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from tersely.kinds import recognise
-from tersely.middleware.keep import bare, kept
+from tersely.middleware.drop import CLOSE, masked, understood
+from tersely.middleware.keep import kept
 from tersely.middleware.leaves import Found
 from tersely.middleware.question import LONG, Material, clear_of, gist, material
 from tersely.prompt import Kind, Path, Prompt, Role, Segment, Span
@@ -25,8 +27,9 @@ def prompt_of(found: Iterable[Found], *, tools: str = "", turns: int = 0, why: s
     with it; what was said before is history. What a tool gave is recognised by its looks.
     """
     texts = list(found)
-    turn = max((one.place.turn for one in texts if _is_said(one)), default=-1)
-    asked = [one for one in texts if _is_said(one) and one.place.turn == turn]
+    heard = [one for one in map(_heard, texts) if _is_said(one)]
+    turn = max((one.place.turn for one in heard), default=-1)
+    asked = [one for one in heard if one.place.turn == turn]
     question, given = _question(asked)
     now = {one.place.path for one in asked}
     segments: list[Segment] = []
@@ -34,7 +37,14 @@ def prompt_of(found: Iterable[Found], *, tools: str = "", turns: int = 0, why: s
         path = one.place.path
         kind: Kind = "question" if path in now else _kind(one)
         segments += _segments(one, kind, given.get(path))
-    return Prompt(tuple(segments), bare(question).strip(), tools, turns, why)
+    return Prompt(tuple(segments), understood(question), tools, turns, why)
+
+
+def _heard(found: Found) -> Found:
+    """A text as it is understood: without what the caller marked as to go."""
+    if found.place.lock or CLOSE not in found.text:
+        return found
+    return replace(found, text=masked(found.text, kept(found.text)))
 
 
 def _is_said(found: Found) -> bool:

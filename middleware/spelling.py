@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError
 
 from tersely.contracts import Stage
 from tersely.errors import ConfigError
+from tersely.middleware.ledger import name_of
 from tersely.middleware.pipeline import Pipeline
+from tersely.registry import spelled
 
 
 def to_yaml(pipeline: Pipeline, path: str | Path | None = None) -> str:
@@ -50,8 +52,7 @@ def from_yaml(source: str | Path) -> Pipeline:
 def _plain(stage: Stage) -> Any:
     if isinstance(stage, Pipeline):
         raise ConfigError("a pipeline inside a pipeline can't be written as YAML: list its stages")
-    name = getattr(stage, "name", None)
-    if not isinstance(stage, BaseModel) or not name:
-        raise ConfigError(f"{stage!r} can't be written as YAML: it has no registry name")
-    settings = stage.model_dump(mode="json", exclude_defaults=True)
-    return {name: settings} if settings else name
+    try:
+        return spelled(stage)
+    except PydanticSerializationError as error:  # a stage inside of this one
+        raise ConfigError(f"{name_of(stage)} can't be written as YAML: {error}") from error

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from tersely.contracts import Backend, Stage
 from tersely.errors import ConfigError, MissingExtra, UnknownName, first_fault
@@ -19,11 +20,14 @@ GROUP = "tersely.stages"
 """The entry point group under which other packages add stages."""
 
 STAGES: dict[str, str] = {
+    "cached": "tersely.compressors.cached:Cached",
+    "ensemble": "tersely.compressors.ensemble:Ensemble",
     "lexical": "tersely.compressors.lexical:Lexical",
     "llmlingua": "tersely.compressors.llmlingua:LLMLingua",
     "llmlingua2": "tersely.compressors.llmlingua2:LLMLingua2",
     "none": "tersely.compressors.baselines:Nothing",
     "random": "tersely.compressors.baselines:Random",
+    "ratios": "tersely.compressors.ratios:Ratios",
     "recomp": "tersely.compressors.recomp:Recomp",
     "selective_context": "tersely.compressors.selective_context:SelectiveContext",
     "truncate": "tersely.compressors.baselines:Truncate",
@@ -68,6 +72,35 @@ def stage(name: str, /, **settings: Any) -> Stage:
     if not isinstance(built, Stage):
         raise ConfigError(f"stage {name!r}: {type(built).__name__} lacks `kinds` or `needs`")
     return built
+
+
+def as_stage(source: Any, /) -> Stage:
+    """A stage from itself, its registry name, or `{name: {setting: value}}`.
+
+    Raises ConfigError, and what `stage` raises.
+    """
+    if isinstance(source, str):
+        return stage(source)
+    if isinstance(source, Mapping):
+        if len(source) != 1:
+            raise ConfigError(f"a stage is one name with its settings, was {dict(source)!r}")
+        ((name, settings),) = source.items()
+        return stage(str(name), **(settings or {}))
+    if isinstance(source, Stage):
+        return source
+    raise ConfigError(f"a stage is a name, a mapping or a Stage, was {source!r}")
+
+
+def spelled(stage: Stage, /) -> str | dict[str, Any]:
+    """A stage as its name, or `{name: {setting: value}}` with what differs from the defaults.
+
+    `as_stage` reads it back. Raises ConfigError when the stage has no registry name.
+    """
+    name = getattr(stage, "name", None)
+    if not isinstance(stage, BaseModel) or not name:
+        raise ConfigError(f"{stage!r} can't be spelled out: it has no registry name")
+    settings = stage.model_dump(mode="json", exclude_defaults=True)
+    return {str(name): settings} if settings else str(name)
 
 
 def backend(name: str, /, **settings: Any) -> Backend:

@@ -41,8 +41,8 @@ def long_prose() -> Texts:
 
 
 def tagged() -> Texts:
-    """Keep tags, balanced and not."""
-    tag = st.sampled_from(("<keep>", "</keep>", "word", "<", ">", " "))
+    """Tags of keeping and dropping, balanced and not."""
+    tag = st.sampled_from(("<keep>", "</keep>", "<drop>", "</drop>", "word", "<", ">", " "))
     return st.lists(tag, max_size=8).map("".join)
 
 
