@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from tersely.compressors.coarse import leading
 from tersely.compressors.prune import ByLanguageModel, room
 from tersely.compressors.self_information import Surprise, surprise
 from tersely.contracts import Context
@@ -22,9 +23,10 @@ class LLMLingua(ByLanguageModel):
 
     The budget controller keeps the passages of highest perplexity, `coarse` times as many
     tokens as the budget allows; from these the words of highest perplexity are kept (the paper
-    has 2; a lower value keeps whole passages rather than single words). A passage
-    is a sentence, and in a demonstration (kind `example`) what stands between blank lines. Give
-    instruction and question a share of their own with `Budget(shares=...)` and `kinds`.
+    has 2; a lower value keeps whole passages rather than single words). A passage is a sentence,
+    or a demonstration (kind `example`): each text by itself, or, when there is only one, what
+    stands between blank lines in it. Give instruction, question and demonstrations shares of
+    their own with `Budget(shares=...)` and `kinds`.
 
     What differs from the paper: the text is scored once, on condition of the question if it is
     known, and not again after each cut; words are never cut, facts go last, and the budget is
@@ -63,18 +65,23 @@ def _passages(
     segments: Sequence[Segment], scores: Sequence[Surprise], share: float
 ) -> list[list[Span]]:
     """The passages of each segment that are most surprising, up to a share of all tokens."""
-    passages = [
-        split(one.text, "paragraph" if one.kind == "example" else "sentence") for one in segments
-    ]
+    several = sum(one.kind == "example" for one in segments) > 1
+    passages = [_cut(one, several) for one in segments]
     pairs = list(zip(scores, passages, strict=True))
     means = np.concatenate([score.means(passage) for score, passage in pairs])
     sizes = np.concatenate([score.counts(passage) for score, passage in pairs])
-    order = np.argsort(-means, kind="stable")
-    before = np.cumsum(sizes[order]) - sizes[order]
-    kept = np.zeros(len(order), np.bool_)
-    kept[order] = before < share * sizes.sum()
+    kept = leading(means, sizes, share)
     bounds = np.cumsum([len(passage) for passage in passages])[:-1]
     return [
         list(zip(one.starts[keep].tolist(), one.ends[keep].tolist(), strict=True))
         for one, keep in zip(passages, np.split(kept, bounds), strict=True)
     ]
+
+
+def _cut(segment: Segment, several: bool) -> Units:
+    """The passages of a text; `several` tells that each demonstration is a text by itself."""
+    if segment.kind != "example":
+        return split(segment.text, "sentence")
+    if several:
+        return Units(segment.text, np.array([0]), np.array([len(segment.text)]))
+    return split(segment.text, "paragraph")

@@ -11,28 +11,35 @@ from tersely.middleware.leaves import Found, Place, content, field, items
 from tersely.middleware.purpose import prompt_of
 from tersely.prompt import Kind, Prompt
 
+MATERIAL: dict[str, Kind] = {
+    "context": "context",
+    "demonstrations": "example",
+    "examples": "example",
+}
+"""What a mapping may hold: a text, a list of texts or a list of LangChain documents."""
+
 BESIDE: dict[str, Kind] = {
     "instruction": "instruction",
     "question": "question",
     "query": "question",
     "input": "question",
 }
-"""What may stand beside the `context` of a mapping; it is never changed."""
+"""What may stand beside it; it changes only where a stage takes these kinds."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextAdapter:
     """Texts without roles: a string, a list of them, or `{"context": ..., "question": ...}`.
 
-    What is not named as something else is context. A context may be a text, a list of texts
-    or a list of LangChain documents.
+    What is not named as something else is context. A mapping may also hold `examples` and an
+    `instruction`.
     """
 
     name: str = "text"
 
     def matches(self, request: Any, /) -> bool:
         if isinstance(request, Mapping):
-            return _is_context(request.get("context"))
+            return any(_is_context(request.get(name)) for name in MATERIAL)
         return isinstance(request, str) or (_is_context(request) and _are_texts(request))
 
     def read(self, request: Any, /) -> Prompt:
@@ -45,11 +52,10 @@ class TextAdapter:
 
 def _texts(request: Mapping[str, Any]) -> Iterator[Found]:
     for name, value in request.items():
-        if name == "context":
-            yield from _context(value, Place(path=(name,), kind="context"))
+        if name in MATERIAL:
+            yield from _context(value, Place(path=(name,), kind=MATERIAL[name]))
         elif isinstance(value, str) and name in BESIDE:
-            place = Place(path=(name,), kind=BESIDE[name], lock=f"it is the {BESIDE[name]}")
-            yield from content(value, place)
+            yield from content(value, Place(path=(name,), kind=BESIDE[name]))
 
 
 def _context(value: Any, place: Place) -> Iterator[Found]:

@@ -20,6 +20,9 @@ BREAKPOINT = "it carries a cache breakpoint"
 BREAKPOINTS = ("cache_control", "prompt_cache_breakpoint")
 """Fields by which a caller marks the end of what a provider shall cache."""
 
+EXAMPLES = ("example_user", "example_assistant")
+"""Names by which OpenAI's cookbook marks the turns of a demonstration."""
+
 ROLES: dict[str, Role] = {
     "system": "system",
     "developer": "system",
@@ -102,6 +105,8 @@ def message(node: Any, place: Place) -> Iterator[Found]:
     """The texts of one message: what is said, and the calls that are made."""
     role = role_of(node)
     place = closed(node, replace(place, role=role or "user"))
+    if field(node, "name") in EXAMPLES:
+        place = replace(place, kind="example")
     if role is None:
         reason = f"its role {field(node, 'role')!r} is not known"
         place = replace(place.locked(reason), kind="history")

@@ -37,21 +37,22 @@ class Part:
 
     Units of a higher rank are kept before all others, those of rank FORCED always; within a
     rank those of the higher value go first. Shape of both: (units,). With an `arrangement` the
-    documents of a text that lost something are written in that order.
+    documents of a text that lost something are written in that order, by the value of their best
+    unit, or by `standing` where documents are worth something by themselves. Shape: (units,).
     """
 
     units: Units
     values: Floats
     ranks: Ints
     arrangement: Arrangement | None = None
+    standing: Floats | None = None
 
     def rendering(self, kept: Bools) -> Rendering:
         """What is written when these units are kept."""
         if self.arrangement is None or kept.all():
             return rendering(self.units, kept)
-        return self.arrangement.rendering(
-            self.units, kept, np.nan_to_num(self.values), self.ranks >= FORCED
-        )
+        worth = np.nan_to_num(self.values if self.standing is None else self.standing)
+        return self.arrangement.rendering(self.units, kept, worth, self.ranks >= FORCED)
 
 
 def pack(
@@ -234,6 +235,8 @@ def _opened(part: Part, at: int, finer: Unit) -> Part:
     pieces = split(text, finer, atoms=protected(text))
     if len(pieces) < 2:
         return part
+    times = np.ones(len(units), np.int64)
+    times[at] = len(pieces)
     return replace(
         part,
         units=Units(
@@ -241,8 +244,9 @@ def _opened(part: Part, at: int, finer: Unit) -> Part:
             np.concatenate((units.starts[:at], pieces.starts + start, units.starts[at + 1 :])),
             np.concatenate((units.ends[:at], pieces.ends + start, units.ends[at + 1 :])),
         ),
-        values=np.insert(part.values, [at] * (len(pieces) - 1), part.values[at]),
-        ranks=np.insert(part.ranks, [at] * (len(pieces) - 1), part.ranks[at]),
+        values=part.values.repeat(times),
+        ranks=part.ranks.repeat(times),
+        standing=None if part.standing is None else part.standing.repeat(times),
     )
 
 

@@ -295,11 +295,14 @@ def text_inputs() -> st.SearchStrategy[Any]:
     """Texts without roles, alone or with a question."""
     beside = {
         "context": OPEN | st.lists(OPEN, min_size=1) | documents(),
-        "question": SHUT,
-        "instruction": SHUT,
+        "question": OPEN,
+        "instruction": OPEN,
+        "examples": OPEN | st.lists(OPEN, min_size=1),
     }
     return st.one_of(
-        OPEN, st.lists(OPEN, min_size=1, max_size=4), node(beside, "question", "instruction")
+        OPEN,
+        st.lists(OPEN, min_size=1, max_size=4),
+        node(beside, "question", "instruction", "examples"),
     )
 
 

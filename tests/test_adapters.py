@@ -180,9 +180,26 @@ def test_texts_with_a_question() -> None:
     assert kinds(prompt) == [
         ("user", "context", False),
         ("user", "context", False),
-        ("user", "question", True),
+        ("user", "question", False),
     ]
     assert prompt.question == "Why?"
+
+
+def test_demonstrations_beside_a_question() -> None:
+    prompt = read({"instruction": "Answer.", "examples": ["2+2? 4", "1+1? 2"], "query": "3+3?"})
+    assert [s.kind for s in prompt.segments] == ["instruction", "example", "example", "question"]
+    assert prompt.question == "3+3?"
+
+
+def test_turns_of_a_demonstration_in_a_chat() -> None:
+    shots = [
+        {"role": "system", "name": "example_user", "content": "2+2?"},
+        {"role": "system", "name": "example_assistant", "content": "4"},
+        {"role": "user", "name": "example_user", "content": "1+1?"},
+    ]
+    prompt = read([{"role": "system", "content": "Add."}, *shots, USER])
+    assert [s.kind for s in prompt.segments][:4] == ["instruction", *["example"] * 3]
+    assert prompt.question == read([USER]).question
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def set_of(document: str) -> str:
 def test_the_document_that_answers_stays(smollm2: Path) -> None:
     left = shares(pruned(TEXT, 0.3))
     assert left[2] > 0.7
-    assert max(left[:2] + left[3:]) < 0.3
+    assert sum(left[:2] + left[3:]) < 0.6
 
 
 @pytest.mark.model
@@ -109,7 +109,7 @@ def test_few_documents_are_kept_where_the_controller_is_coarse(smollm2: Path) ->
         sum(share > 0.1 for share in shares(pruned(TEXT, 0.3, coarse=coarse)))
         for coarse in (1.0, 100.0)
     ]
-    assert touched[0] < touched[1] == 4
+    assert touched[0] < touched[1]
 
 
 @pytest.mark.model
