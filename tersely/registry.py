@@ -25,6 +25,7 @@ STAGES: dict[str, str] = {
     "lexical": "tersely.compressors.lexical:Lexical",
     "llmlingua": "tersely.compressors.llmlingua:LLMLingua",
     "llmlingua2": "tersely.compressors.llmlingua2:LLMLingua2",
+    "longllmlingua": "tersely.compressors.longllmlingua:LongLLMLingua",
     "none": "tersely.compressors.baselines:Nothing",
     "random": "tersely.compressors.baselines:Random",
     "ratios": "tersely.compressors.ratios:Ratios",

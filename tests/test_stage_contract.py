@@ -36,6 +36,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"model": "tiny_classifier", "unit": "token", "pool": "max", "digits": True}
         | {"forced": ("the", "?", "\n"), "drop_consecutive": True},
     ),
+    "longllmlingua": ({}, {"unit": "token", "coarse": 1, "dynamic": 1}),
     "none": ({}, {"kinds": ("context", "code")}),
     "random": ({}, {"unit": "token"}),
     "ratios": (
@@ -51,7 +52,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 MADE: dict[str, str] = {}
 """Folders that fixtures make, by the name that stands for them in the settings."""
 
-NEEDS_A_MODEL = {"llmlingua", "recomp", "selective_context"}
+NEEDS_A_MODEL = {"llmlingua", "longllmlingua", "recomp", "selective_context"}
 KEEPS_EVERYTHING = {"none"}
 HAS_A_BUDGET_OF_ITS_OWN = {"ratios"}
 
