@@ -65,10 +65,12 @@ class Store:
         return self._tried(_size) or 0
 
     def check(self) -> None:
-        """Raise OSError when the folder can't be made or written to."""
-        self._folder()
-        if not os.access(self.path.parent, os.W_OK):
-            raise PermissionError(f"no right to write to {str(self.path.parent)!r}")
+        """Raise OSError when the folder is none, or can't be made or written to."""
+        at = next(one for one in (self.path.parent, *self.path.parents) if one.exists())
+        if not at.is_dir():
+            raise NotADirectoryError(f"{str(at)!r} is no folder")
+        if not os.access(at, os.W_OK | os.X_OK):
+            raise PermissionError(f"no right to write to {str(at)!r}")
 
     def _tried(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 import subprocess
@@ -234,12 +235,21 @@ def test_a_folder_that_can_not_be_had_is_told_when_the_pipeline_is_built(
 ) -> None:
     (tmp_path / "file").write_text("")
     stage = Cached(recipe=Tally(), folder=str(tmp_path / "file"))
-    with pytest.raises(ConfigError, match="file"):
+    with pytest.raises(ConfigError, match="is no folder"):
         Pipeline(stage)
+    Pipeline(Cached(folder=str(tmp_path / "new" / "one")))
+    assert not (tmp_path / "new").exists()
     for _ in range(2):
         MEMORY.clear()
         assert stage(asked(), within()).segments[1].text == SENTENCES[: len(SENTENCES) // 2]
     assert len(tally) == 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_the_right_to_write(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(ConfigError, match="no right to write"):
+        Pipeline(Cached(folder=str(tmp_path / "x")))
 
 
 def test_a_recipe_that_does_not_tell_its_settings(tally: list[int]) -> None:
