@@ -95,8 +95,10 @@ class Stage(Protocol):
     """A pure function from prompt to prompt.
 
     It changes the text of open segments and nothing else: no segment is added, dropped or
-    moved. `kinds` are the kinds it may touch (all others are locked before it sees them) and
-    `needs` what it can't work without.
+    moved, and text moves only within its segment and only when a setting asks for it. A stage
+    that knows where its text came from tells it (`Prompt.with_texts(..., origins=...)`); else
+    that is found by comparing. `kinds` are the kinds it may touch (all others are locked before
+    it sees them) and `needs` what it can't work without.
     """
 
     @property
