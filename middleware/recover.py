@@ -34,19 +34,27 @@ Change = tuple[int, int, str]
 
 def recovered(answer: str, trace: Trace, *, min_words: int, min_chars: int) -> str:
     """The answer with every quote across a cut as the original has it."""
+    pieces: list[str] = []
+    at = 0
+    for start, end, text in changes(answer, trace, min_words=min_words, min_chars=min_chars):
+        pieces += answer[at:start], text
+        at = end
+    return "".join(pieces) + answer[at:]
+
+
+def changes(answer: str, trace: Trace, *, min_words: int, min_chars: int) -> list[Change]:
+    """The quotes across a cut, in order, and the original text of each."""
     pairs = zip(trace.before.leaves, trace.after.leaves, strict=True)
     leaves = [(old, new) for old, new in pairs if new.text]
     if not any(old.text != new.text for old, new in leaves):
-        return answer
+        return []
     asked = _Answer(answer, min_words, min_chars)
     parts = [_Sent.of(old, new, asked.numbers) for old, new in leaves]
-    pieces: list[str] = []
-    at = 0
-    for start, end, text in _changes(asked, parts):
-        if start >= at:
-            pieces += answer[at:start], text
-            at = end
-    return "".join(pieces) + answer[at:]
+    found: list[Change] = []
+    for change in _changes(asked, parts):
+        if not found or change[0] >= found[-1][1]:
+            found.append(change)
+    return found
 
 
 @dataclass(slots=True)
