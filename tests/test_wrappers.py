@@ -22,6 +22,8 @@ from little_stages import Rewrite
 from strategies import prose
 
 from tersely import Pipeline, registry
+from tersely.backends.http import HttpBackend
+from tersely.backends.scripted import ScriptedBackend
 from tersely.budget import Budget
 from tersely.compressors.baselines import Nothing, Truncate
 from tersely.compressors.cached import MEMORY, Cached
@@ -30,7 +32,7 @@ from tersely.compressors.holding import through
 from tersely.compressors.lexical import Lexical
 from tersely.compressors.ratios import Ratios
 from tersely.compressors.store import FILE, Store
-from tersely.contracts import Context, StageModel
+from tersely.contracts import Context, Need, StageModel
 from tersely.errors import ConfigError, ModelError, UnknownName
 from tersely.prompt import Prompt, Segment
 from tersely.select import FORCED, Part
@@ -260,6 +262,23 @@ def test_a_recipe_that_does_not_tell_its_settings(tally: list[int]) -> None:
     assert len(tally) == 2
 
 
+class AskingTally(Tally):
+    """The same, for a stage that asks a model."""
+
+    name: ClassVar[str] = "asking_tally"
+    needs: ClassVar[frozenset[Need]] = frozenset({"llm"})
+
+
+def test_who_answers_makes_a_difference(tally: list[int]) -> None:
+    stage = Cached(recipe=AskingTally(), megabytes=0)
+    for model in ("one", "one", "another"):
+        stage(asked(), within(backend=HttpBackend(base_url="http://localhost", model=model)))
+    assert len(tally) == 2
+    for _ in range(2):  # it does not tell what it will answer
+        stage(asked(), within(backend=ScriptedBackend(["x"])))
+    assert len(tally) == 4
+
+
 # -- the file behind it ---------------------------------------------------------------------
 
 
@@ -471,6 +490,9 @@ def test_a_document_of_a_request_is_named_as_in_its_report() -> None:
     assert result.output["context"][0] == request["context"][0]
     told = {d.path: d.after / d.before for d in result.report.decisions}
     assert told["context[1]"] <= 0.2
+    for origin in result.provenance:
+        now, was = result.output["context"][1], request["context"][1]
+        assert now[slice(*origin.output)] == was[slice(*origin.source)]
     assert result.report.limit is None
 
 
