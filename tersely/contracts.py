@@ -13,7 +13,7 @@ from tersely.budget import Budget
 from tersely.errors import OutOfTime
 from tersely.prompt import Kind, Prompt
 
-Need = Literal["question", "causal_lm", "classifier", "encoder", "llm", "embeds"]
+Need = Literal["question", "causal_lm", "classifier", "encoder", "llm", "embeds", "syntax"]
 """What a stage can't work without: a question, weights of a kind, a backend, soft prompts."""
 
 Capability = Literal["embeds", "logprobs", "prefix_sharing", "stream", "parallel"]

@@ -21,6 +21,7 @@ GROUP = "tersely.stages"
 
 STAGES: dict[str, str] = {
     "cached": "tersely.compressors.cached:Cached",
+    "dynaicl": "tersely.compressors.dynaicl:DynaICL",
     "ensemble": "tersely.compressors.ensemble:Ensemble",
     "lexical": "tersely.compressors.lexical:Lexical",
     "llmlingua": "tersely.compressors.llmlingua:LLMLingua",
@@ -31,14 +32,17 @@ STAGES: dict[str, str] = {
     "ratios": "tersely.compressors.ratios:Ratios",
     "recomp": "tersely.compressors.recomp:Recomp",
     "selective_context": "tersely.compressors.selective_context:SelectiveContext",
+    "stdc": "tersely.compressors.stdc:STDC",
     "truncate": "tersely.compressors.baselines:Truncate",
 }
 
 PLANS: dict[str, str] = {}
 
 TRAINERS: dict[str, str] = {
+    "definition": "tersely.compressors.train_definition:SearchDefinition",
     "pruner": "tersely.compressors.train_pruner:WordPruner",
     "sentences": "tersely.compressors.train_sentences:Sentences",
+    "shots": "tersely.compressors.train_shots:Shots",
 }
 
 BACKENDS: dict[str, str] = {

@@ -25,6 +25,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"recipe": "lexical", "megabytes": 0},
         {"recipe": {"truncate": {"unit": "paragraph"}}, "folder": CACHE.name},
     ),
+    "dynaicl": ({}, {"choose": "lexical", "most": None}),
     "ensemble": (
         {"recipes": ["lexical", {"random": {"unit": "sentence"}}]},
         {"recipes": [{"random": {"unit": "token"}}, "lexical"], "weights": [0.5, 2]},
@@ -45,6 +46,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "recomp": ({}, {"unit": "line", "document": 1, "titles": True, "fill": "word"}),
     "selective_context": ({}, {"unit": "token"}),
+    "stdc": ({}, {"beyond": True, "fill": "word"}),
     "truncate": ({}, {"unit": "paragraph"}),
 }
 """Two settings for each stage. A new stage adds its line here."""
@@ -52,7 +54,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 MADE: dict[str, str] = {}
 """Folders that fixtures make, by the name that stands for them in the settings."""
 
-NEEDS_A_MODEL = {"llmlingua", "longllmlingua", "recomp", "selective_context"}
+NEEDS_A_MODEL = {"dynaicl", "llmlingua", "longllmlingua", "recomp", "selective_context"}
 KEEPS_EVERYTHING = {"none"}
 HAS_A_BUDGET_OF_ITS_OWN = {"ratios"}
 
