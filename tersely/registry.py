@@ -21,6 +21,7 @@ GROUP = "tersely.stages"
 
 STAGES: dict[str, str] = {
     "cached": "tersely.compressors.cached:Cached",
+    "cot_influx": "tersely.compressors.cot_influx:CoTInflux",
     "dynaicl": "tersely.compressors.dynaicl:DynaICL",
     "ensemble": "tersely.compressors.ensemble:Ensemble",
     "lexical": "tersely.compressors.lexical:Lexical",
@@ -28,6 +29,7 @@ STAGES: dict[str, str] = {
     "llmlingua2": "tersely.compressors.llmlingua2:LLMLingua2",
     "longllmlingua": "tersely.compressors.longllmlingua:LongLLMLingua",
     "none": "tersely.compressors.baselines:Nothing",
+    "pcrl": "tersely.compressors.pcrl:PCRL",
     "random": "tersely.compressors.baselines:Random",
     "ratios": "tersely.compressors.ratios:Ratios",
     "recomp": "tersely.compressors.recomp:Recomp",
@@ -40,6 +42,8 @@ PLANS: dict[str, str] = {}
 
 TRAINERS: dict[str, str] = {
     "definition": "tersely.compressors.train_definition:SearchDefinition",
+    "demonstrations": "tersely.compressors.train_demonstrations:DemonstrationsTrainer",
+    "policy": "tersely.compressors.train_policy:PolicyTrainer",
     "pruner": "tersely.compressors.train_pruner:WordPruner",
     "sentences": "tersely.compressors.train_sentences:Sentences",
     "shots": "tersely.compressors.train_shots:Shots",

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import little_bert
 import pytest
 from hypothesis import settings
 from loopback import Loopback
@@ -106,3 +107,9 @@ def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(7)
     BertForTokenClassification(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny encoder of random weights, see `little_bert`."""
+    return little_bert.make(tmp_path_factory.mktemp("tiny-bert"))

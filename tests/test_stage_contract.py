@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import little_bert
 import pytest
 
 import tersely.registry as registry
@@ -25,6 +26,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"recipe": "lexical", "megabytes": 0},
         {"recipe": {"truncate": {"unit": "paragraph"}}, "folder": CACHE.name},
     ),
+    "cot_influx": ({}, {"policy": "untrained_cot_influx", "coarse": 2}),
     "dynaicl": ({}, {"choose": "lexical", "most": None}),
     "ensemble": (
         {"recipes": ["lexical", {"random": {"unit": "sentence"}}]},
@@ -39,6 +41,10 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "longllmlingua": ({}, {"unit": "token", "coarse": 1, "dynamic": 1}),
     "none": ({}, {"kinds": ("context", "code")}),
+    "pcrl": (
+        {"policy": "untrained_pcrl", "kinds": ("context",)},
+        {"policy": "untrained_pcrl", "fill": None},
+    ),
     "random": ({}, {"unit": "token"}),
     "ratios": (
         {"recipe": "lexical", "ratio": 0.8},
@@ -56,7 +62,7 @@ MADE: dict[str, str] = {}
 
 NEEDS_A_MODEL = {"dynaicl", "llmlingua", "longllmlingua", "recomp", "selective_context"}
 KEEPS_EVERYTHING = {"none"}
-HAS_A_BUDGET_OF_ITS_OWN = {"ratios"}
+HAS_A_BUDGET_OF_ITS_OWN = {"pcrl", "ratios"}
 
 RATIOS = {EASY: 0.5, HARD: 0.1}
 
@@ -100,15 +106,17 @@ every_pruner = pytest.mark.parametrize(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _made(tiny_classifier: Path) -> None:
+def _made(tiny_classifier: Path, tiny_bert: Path, tmp_path_factory: Any) -> None:
     MADE["tiny_classifier"] = str(tiny_classifier)
+    for recipe in ("cot_influx", "pcrl"):
+        folder = tmp_path_factory.mktemp(recipe)
+        MADE[f"untrained_{recipe}"] = str(little_bert.untrained(tiny_bert, folder, recipe))
 
 
 def built(name: str, level: str) -> Stage:
     settings = SETTINGS[name][level == HARD]
-    if settings.get("model") in MADE:
-        settings = settings | {"model": MADE[settings["model"]]}
-    return registry.stage(name, **settings)
+    folders = {k: MADE[v] for k, v in settings.items() if isinstance(v, str) and v in MADE}
+    return registry.stage(name, **(settings | folders))
 
 
 def context_for(prompt: Prompt, level: str) -> Context:
