@@ -121,6 +121,11 @@ class _Search:
         """Try to drop each constituent, from large to small."""
         trainer, parts = self.trainer, self._constituents()
         best = score = self.score(self.whole, self.rows)
+        if best <= 0:
+            raise ConfigError(
+                f"the backend scores 0 ({trainer.score}) with the whole definition: what it can do"
+                " without cannot be told"
+            )
         enough = trainer.share * self.size(self.whole)
         for done, (head, part) in enumerate(parts):
             left = self.size(self.kept)

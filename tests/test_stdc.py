@@ -283,11 +283,11 @@ def test_beyond_goes_what_cost_least(tmp_path: Path) -> None:
 def test_tolerance_and_share(tmp_path: Path) -> None:
     nothing = page(searched(tmp_path / "a", share=0.99), "stdc").figures
     everything = page(searched(tmp_path / "b", tolerance=1.0), "stdc").figures
-    whole = page(searched(tmp_path / "c", lambda request: "?"), "stdc").figures
     assert nothing["tokens_after"] > everything["tokens_after"] >= 1
     assert everything["tokens_after"] <= 3
     assert everything["searched_after"] == 0
-    assert whole["searched_before"] == 0
+    with pytest.raises(ConfigError, match="scores 0"):
+        searched(tmp_path / "c", lambda request: "?")
 
 
 def test_a_stopped_search_goes_on_and_asks_nothing_twice(found: Path, tmp_path: Path) -> None:
