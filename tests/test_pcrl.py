@@ -18,7 +18,7 @@ from tersely.compressors.pcrl import PCRL
 from tersely.compressors.policy import labels, pooled
 from tersely.compressors.reinforce import drawn
 from tersely.contracts import Context, Request
-from tersely.errors import ConfigError, ModelError, OutOfTime
+from tersely.errors import ConfigError, ModelError, OutOfTime, UnknownName
 from tersely.prompt import Prompt, Segment
 from tersely.registry import stage, trainer
 from tersely.tokens import counter
@@ -293,3 +293,9 @@ def test_it_learns_on_the_real_encoder(tmp_path: Path) -> None:
     folder = learned(tmp_path, "minilm", steps=40, rate=0.005)
     assert page(folder, "pcrl").figures["similarity"] > 0.9
     assert kept(folder, 0.5)[0] > 0.9
+
+
+def test_an_encoder_that_is_not_there_is_told_before_training(tiny_bert: Path) -> None:
+    trainer("policy", encoder=str(tiny_bert)).ready()
+    with pytest.raises(UnknownName, match="nearest: minilm"):
+        trainer("policy", encoder="minilmm").ready()
