@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PEERS  := $(VENV)/.peers
 TESTS  ?= tests
 DATA   ?=
 
@@ -38,8 +39,15 @@ check: $(READY)  ## style and types
 	@$(BIN)/mypy -p tersely
 	@$(BIN)/mypy tests/typing benchmarks examples scripts
 
-bench: model  ## every benchmark: make bench [DATA=folder]
+bench: model $(PEERS)  ## every benchmark: make bench [DATA=folder]
+	@$(BIN)/tersely models pull minilm
 	@$(BIN)/python -m benchmarks $(if $(DATA),--data "$(DATA)")
+
+$(PEERS): $(READY)
+	@echo "tersely: installing the packages that the benchmarks compare with"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group bench
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps selective-context==0.1.4
+	@touch $@
 
 matrix: $(READY)  ## the client wrapper against the oldest and newest SDK majors
 	@scripts/matrix

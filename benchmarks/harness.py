@@ -7,8 +7,10 @@ import gzip
 import json
 import os
 import platform
+import sys
+import time
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,8 +21,13 @@ from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
+MODEL = "smollm2"
+THREADS = 1
 
 Row = Mapping[str, Any]
+
+Cost = tuple[float, float]
+"""CPU and wall seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,8 @@ def options(about: str, argv: Sequence[str] | None = None) -> Options:
 
 def machine() -> dict[str, Any]:
     """What a reader must know about the machine to compare."""
-    packages = ("tersely", "torch", "transformers", "numpy", "tiktoken", "bm25s")
+    packages = ["tersely", "torch", "transformers", "numpy", "tiktoken", "bm25s"]
+    packages += ["spacy", "llmlingua", "selective-context"]
     return {
         "cores": os.cpu_count(),
         "architecture": platform.machine(),
@@ -113,6 +121,52 @@ def manual() -> list[str]:
 def long_texts(given: Options) -> list[str]:
     """Long real texts: speeches where the data is at hand, else the language reference."""
     return speeches(given.data) if given.data else manual()
+
+
+def cut_to(size: int, text: str, lm: Any) -> tuple[str, Any]:
+    """The beginning of a text that has this many tokens, and its ids."""
+    import torch
+
+    encoded = lm.tokenizer(text[: size * 8], add_special_tokens=False, return_offsets_mapping=True)
+    cut = encoded["offset_mapping"][:size][-1][1]
+    return text[:cut], torch.tensor([encoded["input_ids"][:size]])
+
+
+def in_turns(
+    works: Mapping[str, Callable[[], object]], turns: Mapping[str, int]
+) -> dict[str, list[Cost]]:
+    """What each work costs, every one once a turn, so that all meet the same machine.
+
+    A work with fewer turns than others takes part in the first ones.
+    """
+    costs: dict[str, list[Cost]] = {name: [] for name in works}
+    for turn in range(max(turns.values())):
+        order = [name for name in works if turn < turns[name]]
+        for name in order if turn % 2 == 0 else order[::-1]:
+            costs[name].append(cost_of(works[name]))
+    return costs
+
+
+def cost_of(work: Callable[[], object]) -> Cost:
+    """What doing some work costs."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    work()
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def times(costs: Sequence[Cost], unit: Sequence[Cost], which: int) -> tuple[float, float, float]:
+    """How many times another work's cost, turn by turn: CPU (0) or wall (1)."""
+    return median_interval([a[which] / b[which] for a, b in zip(costs, unit, strict=False)])
+
+
+def forget() -> None:
+    """Empty all that stages remember, in whichever module it is kept."""
+    from tersely.compressors.memory import Memory
+
+    ours = [module for name, module in list(sys.modules.items()) if name.startswith("tersely.")]
+    for value in [value for module in ours for value in vars(module).values()]:
+        if isinstance(value, Memory):
+            value.clear()
 
 
 def _version(package: str) -> str:

@@ -27,7 +27,7 @@ POSITIONS = (0, 5, 10, 15, 19)
 """Where the gold passage stands, in turn."""
 
 DEMONSTRATIONS = 8
-MEETING = 12_000
+MEETING = 6_000
 """Characters of a meeting: a stretch of turns around those that are asked about."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,20 +9,23 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import (
+    MODEL,
+    THREADS,
     Options,
+    cut_to,
+    forget,
+    in_turns,
     long_texts,
     mean_interval,
-    median_interval,
     options,
     read_lines,
     save,
     show,
+    times,
 )
 
 RECIPES = ("selective_context", "llmlingua", "lexical", "truncate", "random", "none")
 QUESTION = "What should be done about taxes, and when?"
-THREADS = 1
-MODEL = "smollm2"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -46,29 +48,25 @@ def speed(given: Options) -> list[dict[str, Any]]:
     lm = causal_lm(MODEL)
     rows = []
     for size in (500, 1000) if given.quick else (2000, 8000):
-        text, ids = _cut_to(size, "\n\n".join(long_texts(given)), lm)
+        text, ids = cut_to(size, "\n\n".join(long_texts(given)), lm)
 
         def bare(ids: Any = ids) -> None:
             with torch.no_grad():
                 lm.model(ids)
 
         bare()
-        times: dict[str, list[tuple[float, float]]] = {name: [] for name in ("bare", *RECIPES)}
-        for turn in range(2 if given.quick else 6 if size < 4000 else 4):
-            order = list(times) if turn % 2 == 0 else list(times)[::-1]
-            for name in order:
-                work = bare if name == "bare" else _compressing(name, text)
-                times[name].append(_timed(work))
+        works = {"bare": bare} | {name: _compressing(name, text) for name in RECIPES}
+        turns = 2 if given.quick else 6 if size < 4000 else 4
+        costs = in_turns(works, dict.fromkeys(works, turns))
         for name in RECIPES:
-            pairs = list(zip(times[name], times["bare"], strict=True))
             rows.append(
                 {
                     "tokens": size,
                     "recipe": name,
-                    "n": len(pairs),
-                    "times one pass (CPU)": median_interval([a[0] / b[0] for a, b in pairs]),
-                    "times one pass (wall)": median_interval([a[1] / b[1] for a, b in pairs]),
-                    "seconds (CPU)": float(np.median([a[0] for a, _ in pairs])),
+                    "n": turns,
+                    "times one pass (CPU)": times(costs[name], costs["bare"], 0),
+                    "times one pass (wall)": times(costs[name], costs["bare"], 1),
+                    "seconds (CPU)": float(np.median([cpu for cpu, _ in costs[name]])),
                 }
             )
     return rows
@@ -93,32 +91,15 @@ def quality(given: Options, data: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _cut_to(size: int, text: str, lm: Any) -> tuple[str, Any]:
-    """The beginning of a text that has this many tokens, and its ids."""
-    import torch
-
-    encoded = lm.tokenizer(text[: size * 8], add_special_tokens=False, return_offsets_mapping=True)
-    cut = encoded["offset_mapping"][size - 1][1]
-    return text[:cut], torch.tensor([encoded["input_ids"][:size]])
-
-
-def _compressing(name: str, text: str) -> Callable[[], object]:
+def _compressing(name: str, text: str) -> Callable[[], None]:
     """The whole of compress(), with nothing remembered from before."""
-    from tersely.compressors.self_information import MEMORY
     from tersely.middleware.pipeline import compress
 
-    def work() -> object:
-        MEMORY.clear()
-        return compress(text, name, budget=0.5, question=QUESTION, model=MODEL)
+    def work() -> None:
+        forget()
+        compress(text, name, budget=0.5, question=QUESTION, model=MODEL)
 
     return work
-
-
-def _timed(work: Callable[[], object]) -> tuple[float, float]:
-    """CPU and wall seconds."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    work()
-    return time.process_time() - cpu, time.perf_counter() - wall
 
 
 def _multi_document(data: Path, count: int) -> list[tuple[str, list[str], str]]:

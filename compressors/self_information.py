@@ -54,9 +54,11 @@ class Surprise:
 
     def means(self, units: Units) -> Floats:
         """The mean over the tokens of each unit. Shape: (units,)."""
-        return _within(self._summed(self.nats, units.text), units) / np.maximum(
-            self.counts(units), 1e-9
-        )
+        return self.sums(units) / np.maximum(self.counts(units), 1e-9)
+
+    def sums(self, units: Units) -> Floats:
+        """The sum over the tokens of each unit. Shape: (units,)."""
+        return _within(self._summed(self.nats, units.text), units)
 
     def counts(self, units: Units) -> Floats:
         """How many tokens each unit has, parts of tokens included. Shape: (units,)."""

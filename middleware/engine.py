@@ -62,6 +62,7 @@ class Run:
             self.context = replace(self.context, deadline=None)
             self.ledger.note(f"{name_of(fallback)} took over, since a stage could not do its work")
             self._step(fallback, self.context)
+        self.ledger.notes.extend(self.context.said)
         self.ledger.rest(self.prompt)
 
     def settle(self) -> bool:

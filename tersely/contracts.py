@@ -58,6 +58,7 @@ class Context:
     seed: int = 0
     backend: Backend | None = None
     _counts: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+    _said: list[str] = field(default_factory=list, repr=False, compare=False)
 
     def tokens(self, prompt: Prompt) -> int:
         """The tokens of the whole prompt: every leaf, the tools and the chat format."""
@@ -71,6 +72,16 @@ class Context:
         if new:
             self._counts.update(zip(new, self.count.many(new), strict=True))
         return [self._counts[text] if text else 0 for text in texts]
+
+    def say(self, note: str) -> None:
+        """Tell something about the whole prompt: it becomes a note of the report, once."""
+        if note not in self._said:
+            self._said.append(note)
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What stages told so far."""
+        return tuple(self._said)
 
     def within(self, limit: int | None) -> Context:
         """The same context under another limit; counts stay shared."""

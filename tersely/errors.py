@@ -55,8 +55,13 @@ class MissingExtra(TerselyError, ImportError):
 def require(*packages: str, extra: str) -> None:
     """Raise MissingExtra unless all packages are installed. Nothing is imported."""
     for package in packages:
-        if find_spec(package) is None:
+        if missing(package):
             raise MissingExtra(package, extra)
+
+
+def missing(package: str) -> bool:
+    """Whether an optional package is not installed. Nothing is imported."""
+    return find_spec(package) is None
 
 
 class RequestError(TerselyError, ValueError):

@@ -179,6 +179,11 @@ def resolve(name: str) -> Path:
     raise UnknownName("model", name, CATALOGUE)
 
 
+def at_hand(name: str) -> bool:
+    """Whether a model of ours is on this machine. Never raises."""
+    return folder_of(name).is_dir()
+
+
 def tokenizer_file(name: str) -> Path | None:
     """The `tokenizer.json` of a model that is on this machine. Never raises, asks no network."""
     try:

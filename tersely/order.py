@@ -15,16 +15,39 @@ from tersely.protect import fences
 from tersely.render import Rendering, rendering
 from tersely.units import Bools, Floats, Ints, Units, split
 
-Order = Literal["kept", "best_first", "best_last", "edges"]
+Order = Literal["kept", "best_first", "best_last", "edges", "auto"]
 """How the documents of one text follow each other when the text was cut.
 
-`kept`: as they were. `edges`: the best first, the second last, the third second, and so on inward:
-what stands in the middle is read worst (Liu et al. 2023, https://arxiv.org/abs/2307.03172).
+`kept`: as they were. `auto`: best last, next to the question, where the documents stand by
+themselves (see `stand_alone`), else as they were. `edges`: the best first, the second last, the
+third second, and so on inward: what stands in the middle is read worst (Liu et al. 2023,
+https://arxiv.org/abs/2307.03172).
 """
 
 HEADING = regex.compile(r"#{1,6}+\s")
 TITLE = regex.compile(r"[^\n]{0,79}[^\n.!…。！,;،、]")
 """A line by itself that says what the next paragraph is about."""
+
+FEWEST_ALONE = 3
+MOSTLY = 0.8
+"""How many documents, and what share of them, must look as if they stood by themselves."""
+
+LABEL = regex.compile(
+    r"(?i)\W{0,3}(context|document|doc|example|input|passage|problem|question|q|result|snippet|source)"
+    r"[ ]?[\[(#]?\d{0,4}[\])]?\W"
+)
+OWN_TITLE = regex.compile(
+    r"(?![^\n]{0,3}\d|(?i:act|chapter|day|entry|part|phase|section|stage|step|turn|week)\b)"
+    r"[^\n]{0,89}[^\n.!?…。！？,;:：،、][^\S\n]*+\n[^\n]"
+)
+"""A first line that is no sentence and does not say where in a row it stands."""
+
+
+def labelled(documents: Units) -> bool:
+    """Whether all documents bear the same label: worked examples, numbered passages."""
+    labels = [LABEL.match(text) for text in documents.texts]
+    named = {label[1].lower() for label in labels if label}
+    return len(labels) >= FEWEST_ALONE and all(labels) and len(named) == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +80,27 @@ class Arrangement:
 
 def arrangement(units: Units, order: Order) -> Arrangement | None:
     """How the documents of a text shall follow each other; None where they stay."""
-    return None if order == "kept" else Arrangement(documents_to_move(units), order)
+    if order == "kept":
+        return None
+    documents = documents_to_move(units)
+    if order == "auto":
+        return Arrangement(documents, "best_last") if stand_alone(documents) else None
+    return Arrangement(documents, order)
+
+
+def stand_alone(documents: Units) -> bool:
+    """Whether documents were put together rather than written one after the other.
+
+    So it is when each has a title of its own that gives no number, or all bear the same label, as
+    retrieved passages (`Document [2]`) and worked examples (`Question:`) do.
+    """
+    texts = documents.texts
+    if len(texts) < FEWEST_ALONE:
+        return False
+    if labelled(documents):
+        return True
+    titles = [titled is not None for titled in map(OWN_TITLE.match, texts)]
+    return sum(titles) >= MOSTLY * len(texts)
 
 
 def documents_to_move(units: Units) -> Units:
@@ -82,7 +125,7 @@ def seats(worth: Floats, stays: Bools, order: Order) -> Ints:
             taken[free] = free[np.argsort(worth[free], kind="stable")]
         case "edges":
             taken[free] = np.concatenate((best[::2], best[1::2][::-1]))
-        case "kept":
+        case "kept" | "auto":
             pass
     return taken
 

@@ -20,6 +20,7 @@ GROUP = "tersely.stages"
 """The entry point group under which other packages add stages."""
 
 STAGES: dict[str, str] = {
+    "attention": "tersely.compressors.attention:Attention",
     "cached": "tersely.compressors.cached:Cached",
     "cot_influx": "tersely.compressors.cot_influx:CoTInflux",
     "dynaicl": "tersely.compressors.dynaicl:DynaICL",
@@ -30,6 +31,7 @@ STAGES: dict[str, str] = {
     "longllmlingua": "tersely.compressors.longllmlingua:LongLLMLingua",
     "none": "tersely.compressors.baselines:Nothing",
     "pcrl": "tersely.compressors.pcrl:PCRL",
+    "query": "tersely.compressors.query:Query",
     "random": "tersely.compressors.baselines:Random",
     "ratios": "tersely.compressors.ratios:Ratios",
     "recomp": "tersely.compressors.recomp:Recomp",

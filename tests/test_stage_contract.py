@@ -22,6 +22,7 @@ EASY, HARD = "easy", "hard"
 CACHE = TemporaryDirectory(prefix="tersely-cache-")
 
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "attention": ({}, {"unit": "word", "reach": 0}),
     "cached": (
         {"recipe": "lexical", "megabytes": 0},
         {"recipe": {"truncate": {"unit": "paragraph"}}, "folder": CACHE.name},
@@ -45,6 +46,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"policy": "untrained_pcrl", "kinds": ("context",)},
         {"policy": "untrained_pcrl", "fill": None},
     ),
+    "query": ({"encoder": ""}, {"unit": "paragraph", "encoder": "", "order": "kept"}),
     "random": ({}, {"unit": "token"}),
     "ratios": (
         {"recipe": "lexical", "ratio": 0.8},
@@ -155,7 +157,7 @@ def test_the_contract_holds(name: str, level: str, text: str) -> None:
     assert prompt == before
     assert len(made.segments) == len(prompt.segments)
     for old, new in zip(prompt.segments, made.segments, strict=True):
-        assert replace(new, text="", spans=()) == replace(old, text="", spans=())
+        assert replace(new, text="", spans=(), origins=None) == replace(old, text="", spans=())
         assert new.text == old.text or not old.locked
         at = 0
         for start, end in old.spans:

@@ -1,0 +1,347 @@
+"""What pruning to a quarter costs, beside one bare forward pass and the published packages."""
+
+from __future__ import annotations
+
+import gc
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import (
+    MODEL,
+    THREADS,
+    Options,
+    cut_to,
+    forget,
+    in_turns,
+    manual,
+    options,
+    save,
+    show,
+    times,
+)
+from benchmarks.pruning_peers import PEERS, checkpoint, fidelity, llmlingua2
+
+KEPT = 0.25
+BARE = "one forward pass"
+RECIPES = (
+    "llmlingua",
+    "longllmlingua",
+    "selective_context",
+    "llmlingua2",
+    "query",
+    "attention",
+    "recomp",
+    "lexical",
+    "truncate",
+    "random",
+    "none",
+)
+RIVALS = {
+    "llmlingua (package)": "llmlingua",
+    "longllmlingua (package)": "longllmlingua",
+    "selective-context (package)": "selective_context",
+    "llmlingua-2 (package)": "llmlingua2",
+}
+"""Each package and the recipe of ours that does the same. LLMLingua-2 has random weights."""
+
+PASSAGE = 600
+"""Characters of a passage of the manual: as long as those of Natural Questions."""
+
+QUESTION = "When is an assert statement executed?"
+WARM = 1000
+"""Characters that everything reads once beforehand, so that its models are loaded."""
+
+CHILD = """
+import json, sys
+from benchmarks.pruning_speed import peak
+json.dump(peak(**json.load(sys.stdin)), sys.stdout)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Documents of so many tokens together, and a question about one of them."""
+
+    tokens: int
+    documents: tuple[str, ...]
+    question: str
+
+    @property
+    def text(self) -> str:
+        return "\n\n".join(self.documents)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One method at work. It says why it failed, and is not tried again then."""
+
+    work: Callable[[], str]
+    made: str = ""
+    failed: str = ""
+
+    def __call__(self) -> None:
+        if not self.failed:
+            try:
+                self.made = self.work()
+            except Exception as error:  # whatever it is, the row tells it
+                self.failed = str(error) or type(error).__name__
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    given = options(__doc__ or "", argv)
+    sizes = (500, 1000) if given.quick else (2000, 8000)
+    results: dict[str, Any] = {"threads": THREADS, "kept": KEPT, "model": MODEL}
+    with TemporaryDirectory() as folder:
+        classifier = str(checkpoint(Path(folder), layers=2 if given.quick else 12))
+        asked = [_asked(given, size) for size in sizes]
+        results["memory"] = memory(asked[0], classifier, quick=given.quick)
+        show("memory above what is loaded", results["memory"])
+        results["translation"] = fidelity(asked[0].text)
+        results["speed"], results["packages"] = [], []
+        for one in asked:
+            rows, pairs = speed(one, classifier, quick=given.quick)
+            results["speed"] += rows
+            results["packages"] += pairs
+    shown = [{name: row[name] for name in row if "wall" not in name} for row in results["speed"]]
+    show(f"a quarter kept, beside {BARE}", shown)
+    show("the same method: the package's cost over ours", results["packages"])
+    save("pruning_speed", given, results)
+
+
+def speed(
+    asked: Asked, classifier: str, *, quick: bool
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Every method on the same text, in turns; then each package over our recipe.
+
+    The packages take part in fewer turns of a long text: they need minutes.
+    """
+    from tersely.weights import causal_lm
+
+    lm = _ready()
+    _warm(asked, classifier)
+    attempts = {name: Attempt(work) for name, work in works(asked, classifier).items()}
+    turns, theirs = (2, 1) if quick else (6, 6) if asked.tokens < 4000 else (4, 2)
+    costs = in_turns(attempts, {name: theirs if name in RIVALS else turns for name in attempts})
+    size = len(lm.tokenizer(asked.text)["input_ids"])
+    rows = []
+    for name, attempt in attempts.items():
+        row: dict[str, Any] = dict.fromkeys(_COLUMNS, "")
+        row |= {"tokens": asked.tokens, "method": name, "n": len(costs[name])}
+        if attempt.failed:
+            row |= {"n": 0, "failed": attempt.failed}
+        else:
+            cpu, wall = (float(np.median(spent)) for spent in zip(*costs[name], strict=True))
+            left = len(causal_lm(MODEL).tokenizer(attempt.made)["input_ids"])
+            row |= {
+                "seconds (CPU)": cpu,
+                "seconds (wall)": wall,
+                "times one pass (CPU)": times(costs[name], costs[BARE], 0),
+                "times one pass (wall)": times(costs[name], costs[BARE], 1),
+                "kept": left / size if attempt.made else "",
+            }
+        rows.append(row)
+    pairs = []
+    for package, ours in RIVALS.items():
+        failed = attempts[package].failed or attempts[ours].failed
+        pairs.append(
+            {
+                "tokens": asked.tokens,
+                "package": package,
+                "ours": ours,
+                "n": 0 if failed else len(costs[package]),
+                "times ours (CPU)": "" if failed else times(costs[package], costs[ours], 0),
+                "times ours (wall)": "" if failed else times(costs[package], costs[ours], 1),
+                "failed": failed,
+            }
+        )
+    return rows, pairs
+
+
+_COLUMNS = (
+    "tokens",
+    "method",
+    "n",
+    "seconds (CPU)",
+    "seconds (wall)",
+    "times one pass (CPU)",
+    "times one pass (wall)",
+    "kept",
+    "failed",
+)
+
+
+def memory(asked: Asked, classifier: str, *, quick: bool) -> list[dict[str, Any]]:
+    """What each method needs above its loaded models, in a process of its own."""
+    names = (BARE, "llmlingua", "llmlingua (package)") if quick else tuple(works(asked, classifier))
+    rows = []
+    for name in names:
+        order = {
+            "name": name,
+            "tokens": asked.tokens,
+            "documents": asked.documents,
+            "question": asked.question,
+            "classifier": classifier,
+        }
+        child = subprocess.run(
+            [sys.executable, "-c", CHILD],
+            input=json.dumps(order),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if child.returncode:
+            found = {"MiB": "", "failed": child.stderr.strip().rsplit("\n", 1)[-1]}
+        else:
+            found = json.loads(child.stdout)
+        rows.append({"tokens": asked.tokens, "method": name, **found})
+    return rows
+
+
+def peak(
+    *, name: str, tokens: int, documents: Sequence[str], question: str, classifier: str
+) -> dict[str, Any]:
+    """The memory that one method needs at most, above what is loaded before it starts."""
+    asked = Asked(tokens, tuple(documents), question)
+    _ready()
+    Attempt(works(_begun(asked), classifier)[name])()
+    attempt = Attempt(works(asked, classifier)[name])
+    gc.collect()
+    before = _start_high_water()
+    attempt()
+    above = (_high_water() - before) / 2**20
+    return {"MiB": "" if attempt.failed else above, "failed": attempt.failed}
+
+
+def works(asked: Asked, classifier: str) -> dict[str, Callable[[], str]]:
+    """Every method: what it leaves of the documents. Ours start with nothing remembered."""
+    from tersely.middleware.pipeline import compress
+
+    def ours(name: str) -> Callable[[], str]:
+        stage = {name: {"model": classifier}} if name == "llmlingua2" else name
+        settings: dict[str, Any] = {"question": asked.question, "model": MODEL}
+        settings |= {"budget": KEPT, "strict": True} if name != "none" else {"budget": 1.0}
+
+        def work() -> str:
+            forget()
+            return str(compress(asked.text, stage, **settings).output)
+
+        return work
+
+    def theirs(name: str) -> Callable[[], str]:
+        peer = PEERS.get(name) or llmlingua2(Path(classifier))
+        return lambda: peer(asked.documents, asked.question, KEPT)
+
+    return (
+        {BARE: _bare(asked)}
+        | {name: ours(name) for name in RECIPES}
+        | {name: theirs(name) for name in RIVALS}
+    )
+
+
+def _bare(asked: Asked) -> Callable[[], str]:
+    """The model reading the text once, with all it says about the next tokens."""
+    import torch
+
+    from tersely.weights import causal_lm
+
+    lm = causal_lm(MODEL)
+    ids = torch.tensor([lm.tokenizer(asked.text)["input_ids"]]).to(lm.device)
+
+    def work() -> str:
+        with torch.no_grad():
+            lm.model(ids)
+        return ""
+
+    return work
+
+
+def _asked(given: Options, size: int) -> Asked:
+    """Passages of so many tokens: of Natural Questions where the data is at hand."""
+    passages, question = _passages(given, size)
+    text, _ = cut_to(size, "\n\n".join(passages), _ready())
+    documents, at = [], 0
+    for passage in passages:
+        documents.append(text[at : at + len(passage)])
+        at += len(passage) + 2
+    return Asked(size, tuple(one for one in documents if one.strip()), question)
+
+
+def _passages(given: Options, size: int) -> tuple[list[str], str]:
+    """More passages than are needed, and the question that comes with them."""
+    if given.data:
+        from benchmarks.pruning_sets import items
+
+        found = items("nq", given.data, "test", 1 + size // 1000)
+        return [one for item in found for one in item.documents], found[0].question
+    passages = [""]
+    for paragraph in "\n\n".join(manual()).split("\n\n"):
+        room = len(passages[-1]) + len(paragraph) < PASSAGE
+        passages = (
+            [*passages[:-1], passages[-1] + "\n" + paragraph]
+            if room
+            else [
+                *passages,
+                paragraph,
+            ]
+        )
+    return [one.strip("\n") for one in passages if one.strip()], QUESTION
+
+
+def _begun(asked: Asked) -> Asked:
+    """The first documents, to load with what will be measured."""
+    chosen: list[str] = []
+    for one in asked.documents:
+        if sum(map(len, chosen)) < WARM:
+            chosen.append(one)
+    return Asked(0, tuple(chosen), asked.question)
+
+
+def _warm(asked: Asked, classifier: str) -> None:
+    for work in works(_begun(asked), classifier).values():
+        Attempt(work)()
+
+
+def _ready() -> Any:
+    """The language model, loaded, on as many threads as all get."""
+    import torch
+
+    from tersely.weights import causal_lm
+
+    torch.set_num_threads(THREADS)
+    return causal_lm(MODEL)
+
+
+def _start_high_water() -> int:
+    """Bytes in use; what was used at most before is forgotten, where the system allows it."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _high_water()
+
+
+def _high_water() -> int:
+    """Bytes of memory that this process has used at most.
+
+    Linux's own account goes before getrusage, which counts what the parent used as well.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        told: Mapping[str, str] = dict(
+            line.split(":", 1) for line in status.read_text().splitlines() if ":" in line
+        )
+        return int(told["VmHWM"].split()[0]) * 1024
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Keep what a question needs: by words, by meaning and by attention, and with its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from tersely.compressors.prune import Pruner
+from tersely.compressors.sentences import similarity
+from tersely.contracts import Context
+from tersely.documents import documents_of, titled
+from tersely.errors import missing, require
+from tersely.lexical import centrality, relevance, standardised
+from tersely.models import at_hand, resolve
+from tersely.nearby import smoothed
+from tersely.order import Order, labelled
+from tersely.prompt import Prompt
+from tersely.units import Floats, Units, split
+
+AUTO = "auto"
+DEFAULT = "minilm"
+"""The encoder that `auto` takes when it is here."""
+
+
+class Query(Pruner):
+    """Keeps the sentences that a question needs, and what stands around them.
+
+    A sentence is scored by the words it shares with the question (BM25), and by its meaning
+    (cosine to the question, its document's title before it) where an encoder is at hand. Scores
+    of like deviation are added, and each is averaged with those of its neighbours in the same
+    document, so that passages stay together: at `reach` characters a neighbour counts a third.
+    Of worked examples and numbered passages all sentences are worth the same: they are taken
+    whole, and only the last one that fits is begun.
+    Without a question the sentences stay that are nearest to what the whole text is about.
+
+    `encoder` is a name of ours, a folder or hub id; "auto" is MiniLM if it is on this machine,
+    and "" never takes one. No model is needed. The weights, and that nothing else is added, were
+    chosen on held-out questions; `benchmarks/pruning` shows the alternatives.
+    """
+
+    name = "query"
+    paper = "Robertson and Zaragoza 2009, https://doi.org/10.1561/1500000019"
+
+    unit: Literal["sentence", "line", "paragraph"] = "sentence"
+    encoder: str = "auto"
+    lexical: float = Field(default=1.0, ge=0)
+    meaning: float = Field(default=1.0, ge=0)
+    reach: float = Field(default=500, ge=0)
+    order: Order = "auto"
+
+    def ready(self) -> None:
+        if self.encoder not in ("", AUTO):
+            require("sentence_transformers", extra="rag")
+            resolve(self.encoder)
+
+    def values(self, units: Sequence[Units], prompt: Prompt, context: Context) -> Sequence[Floats]:
+        texts = [text for one in units for text in one.texts]
+        groups = documents_of(units)
+        scores = np.zeros(len(texts))
+        for weight, found in self._scores(texts, units, prompt, context):
+            scores += weight * standardised(found)
+        whole = np.concatenate([np.full(len(one), _are_labelled(one)) for one in units])
+        near, all_of_it = (smoothed(scores, units, groups, reach) for reach in (self.reach, np.inf))
+        values = np.where(whole, all_of_it, near)
+        return np.split(values, np.cumsum([len(one) for one in units])[:-1])
+
+    def _scores(
+        self, texts: Sequence[str], units: Sequence[Units], prompt: Prompt, context: Context
+    ) -> Iterator[tuple[float, Floats]]:
+        """Each scorer's weight, and what it finds."""
+        if not prompt.question:
+            yield 1.0, centrality(texts)
+            return
+        if self.lexical:
+            yield self.lexical, relevance(texts, prompt.question)
+        if self.meaning and (encoder := self._encoder(context)):
+            yield self.meaning, similarity(titled(units), prompt.question, encoder, context)
+
+    def _encoder(self, context: Context) -> str:
+        """The encoder to take, and a word in the report when there is none."""
+        if self.encoder != AUTO:
+            return self.encoder
+        lacking = missing("sentence_transformers")
+        if not lacking and at_hand(DEFAULT):
+            return DEFAULT
+        mend = "pip install 'tersely[rag]'" if lacking else f"tersely models pull {DEFAULT}"
+        context.say(f"query: scored by words alone, for meaning as well: {mend}")
+        return ""
+
+
+def _are_labelled(units: Units) -> bool:
+    """Whether a text is a row of worked examples or numbered passages, each to be taken whole."""
+    return labelled(split(units.text, "paragraph"))
