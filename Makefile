@@ -22,8 +22,9 @@ $(READY): pyproject.toml constraints.txt scripts/setup
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" scripts/setup
 	@touch $@
 
-model: $(READY)  ## the embedded model's weights
+model: $(READY)  ## the embedded models' weights
 	@$(BIN)/tersely models pull smollm2
+	@$(BIN)/tersely models pull minilm
 
 demo: model  ## compress real long prompts and answer them: make demo [FILE=... QUESTION=...]
 	@$(BIN)/python examples/demo.py $(if $(FILE),--file "$(FILE)") $(if $(QUESTION),--question "$(QUESTION)")
@@ -40,7 +41,6 @@ check: $(READY)  ## style and types
 	@$(BIN)/mypy tests/typing benchmarks examples scripts
 
 bench: model $(PEERS)  ## every benchmark: make bench [DATA=folder]
-	@$(BIN)/tersely models pull minilm
 	@$(BIN)/python -m benchmarks $(if $(DATA),--data "$(DATA)")
 
 $(PEERS): $(READY)

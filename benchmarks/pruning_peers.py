@@ -144,12 +144,14 @@ def checkpoint(folder: Path, layers: int = 12) -> Path:
 def fidelity(text: str) -> dict[str, Any]:
     """What the translated model changes in the losses of a text, and its cost over a direct one.
 
-    The first half is read by itself, the second after the keys and values of the first.
+    The first half is read by itself, the second after the keys and values of the first. Raises
+    PeerFailed when the package cannot be opened.
     """
     import torch
     from torch.nn.functional import cross_entropy
 
-    lm, package = causal_lm(MODEL), _lingua()
+    with _own_errors():
+        lm, package = causal_lm(MODEL), _lingua()
     ids = torch.tensor([lm.tokenizer(text)["input_ids"]]).to(lm.device)
     half, ones = ids.shape[1] // 2, torch.ones_like(ids)
 

@@ -19,7 +19,9 @@ import numpy as np
 from benchmarks.harness import (
     MODEL,
     THREADS,
+    Cost,
     Options,
+    Row,
     cut_to,
     forget,
     in_turns,
@@ -29,7 +31,7 @@ from benchmarks.harness import (
     show,
     times,
 )
-from benchmarks.pruning_peers import PEERS, checkpoint, fidelity, llmlingua2
+from benchmarks.pruning_peers import PEERS, PeerFailed, checkpoint, fidelity, llmlingua2
 
 KEPT = 0.25
 BARE = "one forward pass"
@@ -106,84 +108,77 @@ def main(argv: Sequence[str] | None = None) -> None:
         asked = [_asked(given, size) for size in sizes]
         results["memory"] = memory(asked[0], classifier, quick=given.quick)
         show("memory above what is loaded", results["memory"])
-        results["translation"] = fidelity(asked[0].text)
+        results["translation"] = _translation(asked[0])
         results["speed"], results["packages"] = [], []
         for one in asked:
             rows, pairs = speed(one, classifier, quick=given.quick)
             results["speed"] += rows
             results["packages"] += pairs
-    shown = [{name: row[name] for name in row if "wall" not in name} for row in results["speed"]]
-    show(f"a quarter kept, beside {BARE}", shown)
-    show("the same method: the package's cost over ours", results["packages"])
+    show(f"a quarter kept, beside {BARE}", _narrow(results["speed"]))
+    show("the same method: the package's cost over ours", _narrow(results["packages"]))
     save("pruning_speed", given, results)
 
 
-def speed(
-    asked: Asked, classifier: str, *, quick: bool
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def speed(asked: Asked, classifier: str, *, quick: bool) -> tuple[list[Row], list[Row]]:
     """Every method on the same text, in turns; then each package over our recipe.
 
     The packages take part in fewer turns of a long text: they need minutes.
     """
-    from tersely.weights import causal_lm
-
     lm = _ready()
-    _warm(asked, classifier)
+    for work in works(_begun(asked), classifier).values():
+        Attempt(work)()
     attempts = {name: Attempt(work) for name, work in works(asked, classifier).items()}
     turns, theirs = (2, 1) if quick else (6, 6) if asked.tokens < 4000 else (4, 2)
     costs = in_turns(attempts, {name: theirs if name in RIVALS else turns for name in attempts})
-    size = len(lm.tokenizer(asked.text)["input_ids"])
-    rows = []
+    rows: list[Row] = []
     for name, attempt in attempts.items():
-        row: dict[str, Any] = dict.fromkeys(_COLUMNS, "")
-        row |= {"tokens": asked.tokens, "method": name, "n": len(costs[name])}
-        if attempt.failed:
-            row |= {"n": 0, "failed": attempt.failed}
-        else:
-            cpu, wall = (float(np.median(spent)) for spent in zip(*costs[name], strict=True))
-            left = len(causal_lm(MODEL).tokenizer(attempt.made)["input_ids"])
-            row |= {
-                "seconds (CPU)": cpu,
-                "seconds (wall)": wall,
-                "times one pass (CPU)": times(costs[name], costs[BARE], 0),
-                "times one pass (wall)": times(costs[name], costs[BARE], 1),
-                "kept": left / size if attempt.made else "",
-            }
-        rows.append(row)
-    pairs = []
-    for package, ours in RIVALS.items():
-        failed = attempts[package].failed or attempts[ours].failed
-        pairs.append(
+        spent = [] if attempt.failed else costs[name]
+        sizes = [len(lm.tokenizer(text)["input_ids"]) for text in (attempt.made, asked.text)]
+        rows.append(
             {
                 "tokens": asked.tokens,
-                "package": package,
-                "ours": ours,
-                "n": 0 if failed else len(costs[package]),
-                "times ours (CPU)": "" if failed else times(costs[package], costs[ours], 0),
-                "times ours (wall)": "" if failed else times(costs[package], costs[ours], 1),
-                "failed": failed,
+                "method": name,
+                "n": len(spent),
+                "seconds (CPU)": float(np.median([cpu for cpu, _ in spent])) if spent else "",
+                "seconds (wall)": float(np.median([wall for _, wall in spent])) if spent else "",
+                "times one pass (CPU)": times(spent, costs[BARE], 0) if spent else "",
+                "times one pass (wall)": times(spent, costs[BARE], 1) if spent else "",
+                "kept": sizes[0] / sizes[1] if attempt.made else "",
+                "failed": attempt.failed,
             }
         )
-    return rows, pairs
+    return rows, [_rivalry(asked, package, attempts, costs) for package in RIVALS]
 
 
-_COLUMNS = (
-    "tokens",
-    "method",
-    "n",
-    "seconds (CPU)",
-    "seconds (wall)",
-    "times one pass (CPU)",
-    "times one pass (wall)",
-    "kept",
-    "failed",
-)
+def _rivalry(
+    asked: Asked, package: str, attempts: Mapping[str, Attempt], costs: Mapping[str, Sequence[Cost]]
+) -> Row:
+    """A package over our recipe, turn by turn."""
+    ours = RIVALS[package]
+    failed = attempts[package].failed or attempts[ours].failed
+    return {
+        "tokens": asked.tokens,
+        "package": package,
+        "ours": ours,
+        "n": 0 if failed else len(costs[package]),
+        "times ours (CPU)": "" if failed else times(costs[package], costs[ours], 0),
+        "times ours (wall)": "" if failed else times(costs[package], costs[ours], 1),
+        "failed": failed,
+    }
 
 
-def memory(asked: Asked, classifier: str, *, quick: bool) -> list[dict[str, Any]]:
+def _translation(asked: Asked) -> Row:
+    """What stands around the packages, looked at by itself."""
+    try:
+        return fidelity(asked.text)
+    except PeerFailed as error:
+        return {"failed": str(error)}
+
+
+def memory(asked: Asked, classifier: str, *, quick: bool) -> list[Row]:
     """What each method needs above its loaded models, in a process of its own."""
     names = (BARE, "llmlingua", "llmlingua (package)") if quick else tuple(works(asked, classifier))
-    rows = []
+    rows: list[Row] = []
     for name in names:
         order = {
             "name": name,
@@ -202,7 +197,7 @@ def memory(asked: Asked, classifier: str, *, quick: bool) -> list[dict[str, Any]
         if child.returncode:
             found = {"MiB": "", "failed": child.stderr.strip().rsplit("\n", 1)[-1]}
         else:
-            found = json.loads(child.stdout)
+            found = json.loads(child.stdout.rsplit("\n", 1)[-1])
         rows.append({"tokens": asked.tokens, "method": name, **found})
     return rows
 
@@ -285,15 +280,10 @@ def _passages(given: Options, size: int) -> tuple[list[str], str]:
         return [one for item in found for one in item.documents], found[0].question
     passages = [""]
     for paragraph in "\n\n".join(manual()).split("\n\n"):
-        room = len(passages[-1]) + len(paragraph) < PASSAGE
-        passages = (
-            [*passages[:-1], passages[-1] + "\n" + paragraph]
-            if room
-            else [
-                *passages,
-                paragraph,
-            ]
-        )
+        if len(passages[-1]) + len(paragraph) < PASSAGE:
+            passages[-1] += "\n" + paragraph
+        else:
+            passages.append(paragraph)
     return [one.strip("\n") for one in passages if one.strip()], QUESTION
 
 
@@ -306,9 +296,9 @@ def _begun(asked: Asked) -> Asked:
     return Asked(0, tuple(chosen), asked.question)
 
 
-def _warm(asked: Asked, classifier: str) -> None:
-    for work in works(_begun(asked), classifier).values():
-        Attempt(work)()
+def _narrow(rows: Sequence[Row]) -> list[Row]:
+    """Rows without wall times, which the file has."""
+    return [{name: row[name] for name in row if "wall" not in name} for row in rows]
 
 
 def _ready() -> Any:

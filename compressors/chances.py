@@ -15,7 +15,7 @@ from tersely.compressors.memory import Memory, Pace, key_of
 from tersely.contracts import Context
 from tersely.errors import ModelError
 from tersely.models import resolve
-from tersely.units import Floats, Ints, Units, blanks, split
+from tersely.units import Floats, Ints, Unit, Units, blanks, split
 from tersely.weights import TokenClassifier, encode, plain, token_classifier
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ Pool = Literal["mean", "max"]
 
 WINDOW = 512
 """Tokens that are read together at most: what classifiers of this sort are trained on."""
+
+NEAR = 64
+"""How far from its even share of the tokens a window looks for the end of a sentence."""
 
 BATCH = 4096
 """Tokens in one call of the model."""
@@ -136,13 +139,8 @@ def windows(text: str, tokens: Tokens, longest: int) -> list[tuple[int, int]]:
     longest = min(longest, WINDOW)
     size = len(tokens.ids)
     cuts = [0]
-    if size > longest:
-        bounds = [
-            np.searchsorted(tokens.starts, split(text, unit).starts)
-            for unit in ("sentence", "word")
-        ]
-        while size - cuts[-1] > longest:
-            cuts.append(_cut(cuts[-1], size, longest, bounds))
+    while size - cuts[-1] > longest:
+        cuts.append(_cut(text, tokens.starts, cuts[-1], longest))
     return list(pairwise([*cuts, size])) if size else []
 
 
@@ -160,15 +158,17 @@ def _special(classifier: TokenClassifier) -> int:
     return sum(map(len, around(classifier)))
 
 
-def _cut(at: int, size: int, longest: int, bounds: Sequence[Ints]) -> int:
+def _cut(text: str, starts: Ints, at: int, longest: int) -> int:
     """Where a window that begins at a token ends: near to an even share of what is left."""
-    left = size - at
+    left = len(starts) - at
     aim = at + -(-left // -(-left // longest))
-    for places in bounds:
-        low, high = np.searchsorted(places, (at + longest // 2, at + longest), "right")
-        if low < high:
-            near = places[low:high]
-            return int(near[np.argmin(np.abs(near - aim))])
+    low, high = max(aim - NEAR, at + 1), min(aim + NEAR, at + longest, len(starts) - 1)
+    passage = text[starts[low] : starts[high]]
+    units: tuple[Unit, ...] = ("sentence", "word")
+    for unit in units:
+        inside = split(passage, unit).starts[1:] + starts[low]
+        if len(places := np.searchsorted(starts, inside)):
+            return int(places[np.argmin(np.abs(places - aim))])
     return aim
 
 

@@ -11,7 +11,7 @@ from tersely.compressors.memory import key_of
 from tersely.compressors.self_information import (
     MEMORY,
     PREFIX,
-    Surprise,
+    TokenScores,
     Window,
     opening,
     read,
@@ -29,14 +29,14 @@ AFTER = "after"
 class Heard:
     """What one read of a text tells: its own surprise, and that of a tail spoken after it."""
 
-    own: Surprise
-    tail: Surprise
+    own: TokenScores
+    tail: TokenScores
 
 
 def answerability(texts: Sequence[str], tail: str, lm: str, context: Context) -> Floats:
     """The mean log-likelihood of a tail after each text. Shape: (texts,)."""
     heard = with_tail(texts, tail, lm, context)
-    return np.array([-one.tail.nats.mean() if len(one.tail) else 0.0 for one in heard])
+    return np.array([-one.tail.scores.mean() if len(one.tail) else 0.0 for one in heard])
 
 
 def with_tail(texts: Sequence[str], tail: str, lm: str, context: Context) -> list[Heard]:
@@ -89,5 +89,5 @@ def _followed(text: int, ids: Ints, said: Ints, lm: CausalLM) -> list[Window]:
     return [replace(window, ids=np.concatenate((window.ids, said))) for window in own]
 
 
-def _scored(offsets: Ints, nats: Floats) -> Surprise:
-    return Surprise(offsets[:, 0], offsets[:, 1], nats)
+def _scored(offsets: Ints, nats: Floats) -> TokenScores:
+    return TokenScores(offsets[:, 0], offsets[:, 1], nats)

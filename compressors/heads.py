@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tersely.compressors.memory import Memory, Pace, key_of
-from tersely.compressors.self_information import BATCH, Surprise, opening
+from tersely.compressors.self_information import BATCH, TokenScores, opening
 from tersely.contracts import Context
 from tersely.errors import ModelError
 from tersely.units import Floats, Ints, split
@@ -44,13 +44,13 @@ APART = "\n\n"
 REMEMBERED = 1_000_000
 """Tokens whose scores are kept for the next time."""
 
-MEMORY: Memory[Surprise] = Memory(REMEMBERED)
+MEMORY: Memory[TokenScores] = Memory(REMEMBERED)
 PACE = Pace()
 
 
 def attention(
     texts: Sequence[str], question: str, lm: str, heads: Sequence[Head], context: Context
-) -> list[Surprise]:
+) -> list[TokenScores]:
     """The attention that each token of each text gets from the question, summed over heads.
 
     Texts are read in windows, the question after each; windows of like length are read
@@ -81,7 +81,7 @@ class _Reading:
     question: str
     context: Context
 
-    def of(self, texts: Sequence[str]) -> list[Surprise]:
+    def of(self, texts: Sequence[str]) -> list[TokenScores]:
         """The attention to each token of each text."""
         encoded = [encode(text, self.lm) for text in texts]
         apart = encode(APART, self.lm)[0]
@@ -92,7 +92,7 @@ class _Reading:
             scores[start:end] = found.sum(axis=0)
         cuts = np.cumsum([len(own) + len(apart) for own, _ in encoded])[:-1]
         return [
-            Surprise(offsets[:, 0], offsets[:, 1], own[: len(offsets)])
+            TokenScores(offsets[:, 0], offsets[:, 1], own[: len(offsets)])
             for (_, offsets), own in zip(encoded, np.split(scores, cuts), strict=True)
         ]
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from tersely.compressors.coarse import leading
 from tersely.compressors.prune import ByLanguageModel, room
-from tersely.compressors.self_information import Surprise, surprise
+from tersely.compressors.self_information import TokenScores, surprise
 from tersely.contracts import Context
 from tersely.prompt import Prompt, Segment, Span
 from tersely.select import Part
@@ -56,13 +56,13 @@ class LLMLingua(ByLanguageModel):
             ranked.append(replace(part, ranks=part.ranks + ahead))
         return ranked
 
-    def _scores(self, texts: Sequence[str], prompt: Prompt, context: Context) -> list[Surprise]:
+    def _scores(self, texts: Sequence[str], prompt: Prompt, context: Context) -> list[TokenScores]:
         condition = f"{prompt.question}\n" if prompt.question else ""
         return surprise(texts, self.model, context, condition=condition)
 
 
 def _passages(
-    segments: Sequence[Segment], scores: Sequence[Surprise], share: float
+    segments: Sequence[Segment], scores: Sequence[TokenScores], share: float
 ) -> list[list[Span]]:
     """The passages of each segment that are most surprising, up to a share of all tokens."""
     several = sum(one.kind == "example" for one in segments) > 1

@@ -12,7 +12,7 @@ from pydantic import Field
 from tersely.compressors.coarse import leading
 from tersely.compressors.conditional import with_tail
 from tersely.compressors.prune import ByLanguageModel, room
-from tersely.compressors.self_information import Surprise, surprise
+from tersely.compressors.self_information import TokenScores, surprise
 from tersely.contracts import Context, Need
 from tersely.documents import documents_of
 from tersely.order import Order
@@ -82,11 +82,11 @@ class LongLLMLingua(ByLanguageModel):
         if prompt.question:
             told = surprise(documents, self.model, context, condition=f"{prompt.question}\n")
             pairs = zip(words, told, strict=True)
-            words = [replace(plain, nats=plain.nats - known.nats) for plain, known in pairs]
+            words = [replace(plain, scores=plain.scores - known.scores) for plain, known in pairs]
         queue = iter(words)
         return _Found(
             words=[_joined(cut, [next(queue) for _ in range(len(cut))]) for cut in cuts],
-            likely=np.array([-one.tail.nats.mean() for one in heard]),
+            likely=np.array([-one.tail.scores.mean() for one in heard]),
             sizes=np.array([len(one.own) for one in heard], np.float64),
         )
 
@@ -98,18 +98,18 @@ class _Found:
     Shape of `likely` and `sizes`: (documents,).
     """
 
-    words: Sequence[Surprise]
+    words: Sequence[TokenScores]
     likely: Floats
     sizes: Floats
 
 
-def _joined(documents: Units, scores: Sequence[Surprise]) -> Surprise:
+def _joined(documents: Units, scores: Sequence[TokenScores]) -> TokenScores:
     """The scores of a text from those of its documents."""
     pairs = list(zip(scores, documents.starts, strict=True))
-    return Surprise(
+    return TokenScores(
         np.concatenate([one.starts + at for one, at in pairs]),
         np.concatenate([one.ends + at for one, at in pairs]),
-        np.concatenate([one.nats for one, _ in pairs]),
+        np.concatenate([one.scores for one, _ in pairs]),
     )
 
 

@@ -39,18 +39,18 @@ REMEMBERED = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Surprise:
-    """Negative log-likelihoods in nats, and the characters that each belongs to.
+class TokenScores:
+    """A number for each token of a text, and the characters that it belongs to.
 
     Token `i` is `text[starts[i]:ends[i]]`. Shape: (tokens,) each.
     """
 
     starts: Ints
     ends: Ints
-    nats: Floats
+    scores: Floats
 
     def __len__(self) -> int:
-        return len(self.nats)
+        return len(self.scores)
 
     def means(self, units: Units) -> Floats:
         """The mean over the tokens of each unit. Shape: (units,)."""
@@ -58,11 +58,11 @@ class Surprise:
 
     def sums(self, units: Units) -> Floats:
         """The sum over the tokens of each unit. Shape: (units,)."""
-        return _within(self._summed(self.nats, units.text), units)
+        return _within(self._summed(self.scores, units.text), units)
 
     def counts(self, units: Units) -> Floats:
         """How many tokens each unit has, parts of tokens included. Shape: (units,)."""
-        return _within(self._summed(np.ones(len(self.nats)), units.text), units)
+        return _within(self._summed(np.ones(len(self.scores)), units.text), units)
 
     def _summed(self, amounts: Floats, text: str) -> Floats:
         """Sums up to each character; a token's amount is spread over its characters."""
@@ -76,7 +76,7 @@ class Surprise:
         return np.append(0, np.cumsum(np.cumsum(steps)))
 
 
-MEMORY: Memory[Surprise] = Memory(REMEMBERED)
+MEMORY: Memory[TokenScores] = Memory(REMEMBERED)
 """Shared by all recipes: a text that two of them score is read once."""
 
 PACE = Pace()
@@ -91,7 +91,7 @@ def _within(sums: Floats, units: Units) -> Floats:
 
 def surprise(
     texts: Sequence[str], lm: str, context: Context, *, condition: str = ""
-) -> list[Surprise]:
+) -> list[TokenScores]:
     """Score every token of every text given what stands before it, each text once.
 
     Texts are read in overlapping windows of a fixed length, batched, so that the cost grows
@@ -111,7 +111,7 @@ def surprise(
 
 def _score(
     texts: Sequence[str], lm: CausalLM, context: Context, condition: str
-) -> Iterator[Surprise]:
+) -> Iterator[TokenScores]:
     """The scores of some texts, read as one set of windows."""
     encoded = [encode(text, lm) for text in texts]
     before = np.append(opening(lm), encode(condition, lm)[0][-PREFIX:])
@@ -120,7 +120,7 @@ def _score(
     for window, scores in read(cut, lm, context, before=before[:-1]):
         nats[window.text][window.start : window.start + len(scores)] = scores
     for (_, offsets), scores in zip(encoded, nats, strict=True):
-        yield Surprise(offsets[:, 0], offsets[:, 1], scores)
+        yield TokenScores(offsets[:, 0], offsets[:, 1], scores)
 
 
 def read(

@@ -47,7 +47,7 @@ def main(
     file: Annotated[Path | None, typer.Option(help="A text of yours.")] = None,
     question: Annotated[str, typer.Option(help="What you want to know from it.")] = "",
     budget: Annotated[str, typer.Option(help="Tokens, or a share such as 15%.")] = "15%",
-    stage: Annotated[str, typer.Option(help="A stage by its registry name.")] = "lexical",
+    stage: Annotated[str, typer.Option(help="A stage by its registry name.")] = "query",
     out: Annotated[Path, typer.Option(help="Where the HTML diffs go.")] = Path("out/demo"),
 ) -> None:
     """Run the main job, end to end."""

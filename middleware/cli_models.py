@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tersely.middleware.cli_io import tell, write_json
+from tersely.middleware.cli_options import Display, takes_values
 
 app = typer.Typer(no_args_is_help=True, help="Bring the embedded models to this machine.")
 
@@ -54,6 +56,27 @@ def path(name: NameArgument, *, as_json: JsonOption = False) -> None:
     from tersely.models import resolve
 
     _answer(name, str(resolve(name)), as_json=as_json)
+
+
+@app.command()
+@takes_values
+def calibrate(
+    name: Annotated[str, typer.Argument(help="A name of ours, a folder or a hub id.")],
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="JSONL rows of question, context and answer; made up when left out."),
+    ] = None,
+    *,
+    display: Display,
+) -> None:
+    """Find the heads of a model that see relevance, once, for the stage attention."""
+    from tersely.calibration import place_of
+    from tersely.middleware.cli_train import learn, read_rows
+    from tersely.registry import trainer
+
+    built = trainer("heads", model=name)
+    built.ready()
+    learn(built, read_rows(data, built) if data else [], place_of(name), display)
 
 
 @app.command()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tersely.middleware.passage import Result
     from tersely.middleware.pipeline import Pipeline
 
-DEFAULT_STAGE = "lexical"
+DEFAULT_STAGE = "query"
 DEFAULT_BUDGET = "50%"
 
 

@@ -64,12 +64,21 @@ def train(
     display: Display,
 ) -> None:
     """Train what a stage needs on a JSONL file; a stopped run goes on later."""
-    from tersely.training import Training
-
     trainer = lessons.trainer(name)
     trainer.ready()
-    rows = read_rows(data, trainer)
-    backend = lessons.backend(trainer, server)
+    learn(trainer, read_rows(data, trainer), out, display, lessons.backend(trainer, server))
+
+
+def learn(
+    trainer: TrainerModel,
+    rows: list[Row],
+    out: Path,
+    display: Display,
+    backend: Backend | None = None,
+) -> None:
+    """Train, or go on training, with a progress bar, and say where it lies and how well it does."""
+    from tersely.training import Training
+
     try:
         with _meter(shown=not (display.quiet or display.as_json)) as progress:
             folder = trainer.train(Training(rows=rows, out=out, backend=backend, progress=progress))
@@ -78,7 +87,7 @@ def train(
 
         tell("stopped: the same command goes on where it was", "yellow")
         raise typer.Exit(INTERRUPTED) from None
-    _told(name, folder, display)
+    _told(trainer.name, folder, display)
 
 
 def trainers(

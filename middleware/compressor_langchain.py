@@ -52,7 +52,7 @@ class TerselyCompressor(BaseDocumentCompressor):
 
     def __init__(
         self,
-        pipeline: Any = "lexical",
+        pipeline: Any = "query",
         *,
         budget: BudgetLike = None,
         model: str | None = None,

@@ -161,7 +161,12 @@ class Pipeline(RunnableSerializable[Any, Any]):
 
 
 PIPELINES: dict[str, dict[str, Any]] = {
-    "default": {"stages": ("lexical",), "budget": 0.5, "floor": 300, "fallback": "truncate"},
+    "default": {
+        "stages": ({"query": {"encoder": ""}},),
+        "budget": 0.5,
+        "floor": 300,
+        "fallback": "truncate",
+    },
 }
 """Pipelines by name. The default takes tool output and long context only, and needs no model."""
 
@@ -183,7 +188,7 @@ def pipeline_of(source: Pipeline | str | Stage | Sequence[Any] | Path) -> Pipeli
 
 def compress(
     request: Any,
-    stages: Any = "lexical",
+    stages: Any = "query",
     /,
     *,
     budget: BudgetLike = 0.5,

@@ -66,7 +66,7 @@ class TerselyPostprocessor(BaseNodePostprocessor):
 
     def __init__(
         self,
-        pipeline: Any = "lexical",
+        pipeline: Any = "query",
         *,
         budget: BudgetLike = None,
         model: str | None = None,

@@ -8,8 +8,8 @@ of an earlier request continues it. That is also how providers match their cache
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from hashlib import blake2b
 from itertools import accumulate
@@ -52,8 +52,8 @@ class Session:
             if not self._sent:
                 return prompt
             segments: list[Segment] = []
-            for leaf in prompt.leaves:
-                segments += self._frozen(leaf)
+            for key, leaf in _numbered(prompt):
+                segments += self._frozen(key, leaf)
         return replace(prompt, segments=tuple(segments))
 
     def remember(self, before: Prompt, after: Prompt) -> Prompt:
@@ -65,16 +65,15 @@ class Session:
         texts: dict[int, str] = {}
         at = 0
         with self._lock:
-            for old, new in zip(before.leaves, after.leaves, strict=True):
+            for (key, old), new in zip(_numbered(before), after.leaves, strict=True):
                 text = new.text
-                sent = self._sent.setdefault(_key(old), None if text == old.text else text)
+                sent = self._sent.setdefault(key, None if text == old.text else text)
                 if _may_differ(old) and text != (old.text if sent is None else sent):
                     texts |= _parts(old, sent, at)
                 at += len(old.segments)
         return after.with_texts(texts) if texts else after
 
-    def _frozen(self, leaf: Leaf) -> Iterable[Segment]:
-        key = _key(leaf)
+    def _frozen(self, key: bytes, leaf: Leaf) -> Iterable[Segment]:
         if key not in self._sent or not _may_differ(leaf):
             return leaf.segments
         texts = _parts(leaf, self._sent[key])
@@ -155,6 +154,19 @@ def _parts(leaf: Leaf, sent: str | None, start: int = 0) -> dict[int, str]:
     if sent is not None:
         texts = [sent, *("" for _ in texts[1:])]
     return dict(enumerate(texts, start))
+
+
+def _numbered(prompt: Prompt) -> Iterator[tuple[bytes, Leaf]]:
+    """Every leaf with its key. A leaf that is there again has a key of its own.
+
+    Under one budget the first may keep what the second has to lose.
+    """
+    before: Counter[bytes] = Counter()
+    for leaf in prompt.leaves:
+        key = _key(leaf)
+        again = before[key]
+        before[key] += 1
+        yield blake2b(key + again.to_bytes(4), digest_size=16).digest() if again else key, leaf
 
 
 def _key(leaf: Leaf) -> bytes:

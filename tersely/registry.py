@@ -45,6 +45,7 @@ PLANS: dict[str, str] = {}
 TRAINERS: dict[str, str] = {
     "definition": "tersely.compressors.train_definition:SearchDefinition",
     "demonstrations": "tersely.compressors.train_demonstrations:DemonstrationsTrainer",
+    "heads": "tersely.compressors.train_heads:HeadsTrainer",
     "policy": "tersely.compressors.train_policy:PolicyTrainer",
     "pruner": "tersely.compressors.train_pruner:WordPruner",
     "sentences": "tersely.compressors.train_sentences:Sentences",

@@ -132,7 +132,7 @@ def test_the_likelihood_of_the_question_is_the_model_s_own(smollm2: Path) -> Non
     lm = causal_lm()
     heard = with_tail(DOCUMENTS, QUESTION, "smollm2", context)
     assert answerability(DOCUMENTS, QUESTION, "smollm2", context) == pytest.approx(
-        [-one.tail.nats.mean() for one in heard]
+        [-one.tail.scores.mean() for one in heard]
     )
     for document, one in zip(DOCUMENTS, heard, strict=True):
         own, said = (
@@ -142,8 +142,8 @@ def test_the_likelihood_of_the_question_is_the_model_s_own(smollm2: Path) -> Non
         with torch.no_grad():
             logits = lm.model(ids).logits[0, :-1].float()
         wanted = cross_entropy(logits, ids[0, 1:], reduction="none").numpy()
-        assert np.abs(one.own.nats - wanted[: len(own)]).mean() < 0.1
-        assert np.abs(one.tail.nats - wanted[len(own) :]).mean() < 0.1
+        assert np.abs(one.own.scores - wanted[: len(own)]).mean() < 0.1
+        assert np.abs(one.tail.scores - wanted[len(own) :]).mean() < 0.1
 
 
 @pytest.mark.parametrize("size", [0, 1, 200, 3000])
@@ -157,9 +157,9 @@ def test_a_text_of_any_length_is_heard(size: int, tiny: str) -> None:
     (heard,) = with_tail([text], "a fox? yes", tiny, context)
     MEMORY.clear()
     (alone,) = surprise([text], tiny, context)
-    assert heard.own.nats == pytest.approx(alone.nats, abs=0.05)
+    assert heard.own.scores == pytest.approx(alone.scores, abs=0.05)
     assert len(heard.tail)
-    assert np.isfinite(heard.tail.nats).all()
+    assert np.isfinite(heard.tail.scores).all()
 
 
 def test_an_answer_far_into_a_long_document_is_heard(tiny: str) -> None:

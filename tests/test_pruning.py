@@ -148,7 +148,7 @@ def test_scores_are_the_model_s_own(condition: str, smollm2: Path) -> None:
     with torch.no_grad():
         logits = lm.model(ids).logits[0, :-1].float()
     wanted = cross_entropy(logits, ids[0, 1:], reduction="none").numpy()[-len(own) :]
-    assert np.abs(scores.nats - wanted).mean() < 0.05
+    assert np.abs(scores.scores - wanted).mean() < 0.05
 
 
 @pytest.mark.model
@@ -159,7 +159,7 @@ def test_a_condition_makes_what_it_says_less_surprising(smollm2: Path) -> None:
     text = "The treasure is buried beneath the old oak."
     told = surprise([text], "smollm2", context, condition=text + "\n")[0]
     untold = surprise([text], "smollm2", context)[0]
-    assert told.nats[1:].mean() < 0.5 * untold.nats[1:].mean()
+    assert told.scores[1:].mean() < 0.5 * untold.scores[1:].mean()
 
 
 @pytest.mark.model
@@ -170,12 +170,12 @@ def test_every_character_has_its_scores(text: str, smollm2: Path) -> None:
     from tersely.compressors.self_information import surprise
 
     scores = surprise([text], "smollm2", Context(count=counter()))[0]
-    assert np.isfinite(scores.nats).all()
+    assert np.isfinite(scores.scores).all()
     assert scores.starts.min(initial=0) == 0
     assert scores.ends.max(initial=0) == len(text)
     units = split(text, "word")
     assert np.isfinite(scores.means(units)).all()
-    assert scores.counts(units).sum() <= len(scores.nats) + 1e-6
+    assert scores.counts(units).sum() <= len(scores.scores) + 1e-6
 
 
 @pytest.mark.model
@@ -188,7 +188,7 @@ def test_scores_are_the_same_alone_and_among_others(smollm2: Path) -> None:
     self_information.MEMORY.clear()
     for text, scores in zip(texts, together, strict=True):
         alone = self_information.surprise([text], "smollm2", context)[0]
-        assert np.abs(alone.nats - scores.nats).mean() < 0.1
+        assert np.abs(alone.scores - scores.scores).mean() < 0.1
 
 
 @pytest.mark.model

@@ -276,3 +276,11 @@ def test_what_was_sent_is_no_part_of_a_pipelines_value() -> None:
         assert other == line
         assert not other.conversations
     assert len(line.conversations) == 1
+
+
+def test_the_same_text_twice_in_one_request_keeps_the_budget() -> None:
+    text = "The kettle holds 1.7 litres. It is blue. It was made in Graz in 1998. " * 4
+    pipeline = Pipeline("lexical", budget=60, model="gpt-4o")
+    result = pipeline.run([text, text], question="How much does it hold?")
+    assert result.report.met
+    assert result.report.after <= 60
