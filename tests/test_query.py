@@ -1,0 +1,186 @@
+"""The default recipe: what a question needs, with its neighbours, and nothing that it lacks."""
+
+from __future__ import annotations
+
+import pydoc_data.topics as topics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tersely.documents import documents_of, titled
+from tersely.errors import ConfigError
+from tersely.middleware.pipeline import Pipeline, compress
+from tersely.nearby import smoothed
+from tersely.order import stand_alone
+from tersely.registry import stage
+from tersely.units import Units, split
+
+HAY = "\n\n".join(topics.topics[name] for name in ("with", "while", "lambda"))
+NEEDLE = "The treasure is buried beneath the old oak."
+
+
+def test_the_sentence_that_answers_is_kept() -> None:
+    text = f"{HAY[:3000]} {NEEDLE} {HAY[3000:]}"
+    for ratio in (0.5, 0.1):
+        made = compress(
+            text, {"query": {"encoder": ""}}, budget=ratio, question="Where is the treasure buried?"
+        )
+        assert NEEDLE in made.output
+
+
+@pytest.mark.model
+def test_meaning_finds_what_no_word_tells() -> None:
+    told = "They wed in a small chapel in the spring of 1987."
+    lines = [f"The {thing} holds {i} litres of water." for i, thing in enumerate(VESSELS, start=2)]
+    text = " ".join([*lines[:4], told, *lines[4:]])
+    asked = "When did the couple marry?"
+    kept = [
+        told
+        in compress(
+            text, {"query": {"encoder": one, "reach": 0}}, budget=0.2, question=asked
+        ).output
+        for one in ("minilm", "")
+    ]
+    assert kept == [True, False]
+
+
+def test_neighbours_are_kept_together() -> None:
+    text = f"{HAY[:1500]} {NEEDLE} Dig two feet deep. Bring a lamp. {HAY[1500:]}"
+    asked = "Where is the treasure buried?"
+    together, alone = (
+        compress(text, {"query": {"encoder": "", "reach": reach}}, budget=0.15, question=asked)
+        for reach in (500, 0)
+    )
+    assert "Dig two feet deep." in together.output
+    assert "Dig two feet deep." not in alone.output
+
+
+def test_without_a_question_it_keeps_what_the_text_is_about() -> None:
+    aside = "My aunt prefers marmalade."
+    text = f"{topics.topics['with']} {aside}"
+    assert aside not in compress(text, "query", budget=0.5, question="").output
+
+
+def test_worked_examples_are_taken_whole() -> None:
+    shown = [
+        f"Question: Ann has {i} {thing} and buys {i} more. How many {thing} has she?\n"
+        f"Answer: She has {i} and {i}. That makes {2 * i}."
+        for i, thing in enumerate(("pears", "boats", "hats", "coins", "cups", "pens"), start=2)
+    ]
+    asked = "Question: Tom has 9 coins and buys 9 more. How many coins has he?"
+    made = compress("\n\n".join(shown), {"query": {"fill": None}}, budget=0.4, question=asked)
+    left = made.output.strip().split("\n\n")
+    assert left[-1] == shown[3]
+    assert sum(one not in shown for one in left) <= 1
+    assert all(any(one.startswith(part) for one in shown) for part in left)
+
+
+def test_a_missing_encoder_is_told_and_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERSELY_HOME", str(tmp_path))
+    made = compress(HAY, "query", budget=0.3, question="What does the else clause do?")
+    assert made.report.met
+    assert any("tersely models pull minilm" in note for note in made.report.notes)
+
+
+def test_an_encoder_that_is_asked_for_must_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERSELY_HOME", str(tmp_path))
+    with pytest.raises(OSError, match="tersely models pull minilm"):
+        Pipeline({"query": {"encoder": "minilm"}})
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"lexical": -1}, {"meaning": -0.5}, {"reach": -1}, {"unit": "word"}, {"order": "up"}],
+)
+def test_a_bad_setting_is_told_with_its_value(setting: dict[str, Any]) -> None:
+    ((name, value),) = setting.items()
+    with pytest.raises(ConfigError, match=f"query.*{name}.*{value}"):
+        stage("query", **setting)
+
+
+VESSELS = ("kettle", "bucket", "barrel", "bottle", "jug", "basin", "tank", "flask")
+
+PEOPLE = {
+    "Ada Brandt": "She was a painter.",
+    "Otto Weber": "Otto Weber lives in Graz.",
+    "Mira Kovac": "She wrote novels.",
+    "Pavel Novak": "He sailed around the world.",
+}
+
+PASSAGES = {
+    "titles": ("Ada Brandt\nShe was born.", "Otto Weber\nHe was not.", "Graz\nIt is a city."),
+    "labels": ("Document [1] one", "Document [2] two", "Document [3] three"),
+    "questions": ("Question: a?\nAnswer: b", "Question: c?\nAnswer: d", "Question: e?\nAnswer: f"),
+}
+IN_A_ROW = {
+    "prose": ("It rained. We left.", "Then it stopped.", "We came back."),
+    "steps": ("Step one\nMix it.", "Step two\nBake it.", "Step three\nEat it."),
+    "dates": ("2024-01-02\nWe left.", "2024-01-03\nWe rested.", "2024-01-04\nWe arrived."),
+    "speakers": ("Ann: hello", "Bob: hello", "Ann: bye"),
+    "two": ("Ada Brandt\nShe was born.", "Otto Weber\nHe was not."),
+}
+
+
+@pytest.mark.parametrize("name", [*PASSAGES, *IN_A_ROW])
+def test_only_documents_that_stand_by_themselves_may_move(name: str) -> None:
+    text = "\n\n".join((PASSAGES | IN_A_ROW)[name])
+    assert stand_alone(split(text, "paragraph")) == (name in PASSAGES)
+
+
+def test_what_follows_one_from_another_stays_in_order() -> None:
+    made = compress(HAY, {"query": {"encoder": ""}}, budget=0.4, question="What is a lambda?")
+    sentences = [s for s in split(HAY, "sentence").texts if HAY.count(s) == 1 and len(s) > 40]
+    places = [made.output.find(sentence) for sentence in sentences]
+    there = [place for place in places if place >= 0]
+    assert there == sorted(there)
+    assert len(there) > 3
+
+
+def test_the_best_passage_comes_last() -> None:
+    filler = " ".join(split(topics.topics["lambda"], "sentence").texts[:6])
+    passages = [f"{name}\n{told} {filler}" for name, told in PEOPLE.items()]
+    asked = "In which town does Otto Weber live?"
+    made = compress("\n\n".join(passages), "query", budget=0.7, question=asked)
+    assert made.output.strip().split("\n\n")[-1].startswith("Otto Weber\nOtto Weber lives in Graz.")
+
+
+@given(
+    st.lists(st.floats(-5, 5), min_size=1, max_size=30),
+    st.floats(1, 10_000),
+    st.data(),
+)
+def test_smoothing_is_a_weighted_mean(scores: list[float], reach: float, data: Any) -> None:
+    sizes = data.draw(st.lists(st.integers(1, 300), min_size=len(scores), max_size=len(scores)))
+    groups = np.sort(
+        data.draw(st.lists(st.integers(0, 2), min_size=len(scores), max_size=len(scores)))
+    )
+    ends = np.cumsum(sizes)
+    units = Units("x" * int(ends[-1]), ends - sizes, ends)
+    found = smoothed(np.array(scores), [units], groups, reach)
+    middles = ends - np.array(sizes) / 2
+    near = np.exp(-np.abs(middles[:, None] - middles[None]) / reach) * np.array(sizes)
+    near[groups[:, None] != groups[None]] = 0
+    assert np.allclose(found, near @ np.array(scores) / near.sum(axis=1), atol=1e-6)
+
+
+def test_smoothing_with_no_reach_changes_nothing() -> None:
+    units = split("One. Two. Three.", "sentence")
+    scores = np.array([1.0, 2.0, 3.0])
+    assert smoothed(scores, [units], documents_of([units]), 0).tolist() == [1, 2, 3]
+    everywhere = smoothed(scores, [units], documents_of([units]), np.inf)
+    assert np.ptp(everywhere) < 1e-9
+
+
+def test_titles_stand_before_what_belongs_to_them() -> None:
+    text = "Ada Brandt\nShe was born in 1910. She died.\n\nNo title here. Just text."
+    told = titled([split(text, "sentence")])
+    assert told[1] == "Ada Brandt: She was born in 1910."
+    assert told[-1] == "Just text."
