@@ -76,6 +76,9 @@ ALL, SOME, FEW = 200, 24, 10
 
 EVERY = (HALF, QUARTER, EIGHTH)
 
+TIERS = {"all": (ALL, SOME, FEW), "quick": (ALL,), "models": (SOME,), "packages": (FEW,)}
+"""Methods by their count, so that processes can share the work."""
+
 METHODS: tuple[Method, ...] = (
     Method("full prompt", lambda item, _: item.context, ALL, (1.0,), (1.0,)),
     Method("truncate", ours("truncate"), ALL),
@@ -104,6 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the results go")
     parser.add_argument("--quick", action="store_true", help="two items of each set")
     parser.add_argument("--part", default="1/1", help="which share of the items this process takes")
+    parser.add_argument("--tier", choices=TIERS, default="all", help="which methods it takes")
     parser.add_argument("--report", action="store_true", help="only sum up what was measured")
     parser.add_argument("--reader", default=MODEL, help="the model that reads the results")
     given = parser.parse_args(argv)
@@ -129,10 +133,11 @@ def measure(data: Path, rows: Path, given: argparse.Namespace) -> None:
         for at, item in _in_turn(data, 2 if given.quick else ALL)
         if at % parts == part - 1
     ]
-    with (rows / f"part-{part}-{parts}.jsonl").open("a", encoding="utf-8") as file:
+    name = f"part-{given.tier}-{part}-{parts}.jsonl"
+    with (rows / name).open("a", encoding="utf-8") as file:
         for at, item in track(work, description="pruning", disable=parts > 1):
             forget()
-            for row in _rows(at, item, done, given.reader):
+            for row in _rows(at, item, done, given):
                 file.write(json.dumps(row) + "\n")
                 file.flush()
 
@@ -146,13 +151,15 @@ def _in_turn(data: Path, count: int) -> Iterator[tuple[int, Item]]:
                 yield at, one[at]
 
 
-def _rows(at: int, item: Item, done: set[Any], reader: str) -> Iterator[dict[str, Any]]:
-    for method in METHODS:
+def _rows(
+    at: int, item: Item, done: set[Any], given: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    for method in (one for one in METHODS if one.count in TIERS[given.tier]):
         for ratio in method.ratios if at < method.count else ():
             if (item.set, at, method.name, ratio) not in done:
                 key = {"set": item.set, "item": at, "method": method.name, "ratio": ratio}
                 speaks = item.set in SPOKEN and at < SOME
-                yield key | _measured(item, method, ratio, reader, speaks=speaks)
+                yield key | _measured(item, method, ratio, given.reader, speaks=speaks)
 
 
 def _measured(

@@ -7,9 +7,8 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,48 +19,25 @@ from benchmarks.harness import (
     MODEL,
     THREADS,
     Cost,
-    Options,
     Row,
-    cut_to,
-    forget,
     in_turns,
-    manual,
     options,
     save,
     show,
     times,
 )
-from benchmarks.pruning_peers import PEERS, PeerFailed, checkpoint, fidelity, llmlingua2
-
-KEPT = 0.25
-BARE = "one forward pass"
-RECIPES = (
-    "llmlingua",
-    "longllmlingua",
-    "selective_context",
-    "llmlingua2",
-    "query",
-    "attention",
-    "recomp",
-    "lexical",
-    "truncate",
-    "random",
-    "none",
+from benchmarks.pruning_methods import (
+    BARE,
+    KEPT,
+    RIVALS,
+    Asked,
+    Attempt,
+    asked_for,
+    begun,
+    ready,
+    works,
 )
-RIVALS = {
-    "llmlingua (package)": "llmlingua",
-    "longllmlingua (package)": "longllmlingua",
-    "selective-context (package)": "selective_context",
-    "llmlingua-2 (package)": "llmlingua2",
-}
-"""Each package and the recipe of ours that does the same. LLMLingua-2 has random weights."""
-
-PASSAGE = 600
-"""Characters of a passage of the manual: as long as those of Natural Questions."""
-
-QUESTION = "When is an assert statement executed?"
-WARM = 1000
-"""Characters that everything reads once beforehand, so that its models are loaded."""
+from benchmarks.pruning_peers import PeerFailed, checkpoint, fidelity
 
 CHILD = """
 import json, sys
@@ -70,42 +46,13 @@ json.dump(peak(**json.load(sys.stdin)), sys.stdout)
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Documents of so many tokens together, and a question about one of them."""
-
-    tokens: int
-    documents: tuple[str, ...]
-    question: str
-
-    @property
-    def text(self) -> str:
-        return "\n\n".join(self.documents)
-
-
-@dataclass(slots=True)
-class Attempt:
-    """One method at work. It says why it failed, and is not tried again then."""
-
-    work: Callable[[], str]
-    made: str = ""
-    failed: str = ""
-
-    def __call__(self) -> None:
-        if not self.failed:
-            try:
-                self.made = self.work()
-            except Exception as error:  # whatever it is, the row tells it
-                self.failed = str(error) or type(error).__name__
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     given = options(__doc__ or "", argv)
     sizes = (500, 1000) if given.quick else (2000, 8000)
     results: dict[str, Any] = {"threads": THREADS, "kept": KEPT, "model": MODEL}
     with TemporaryDirectory() as folder:
         classifier = str(checkpoint(Path(folder), layers=2 if given.quick else 12))
-        asked = [_asked(given, size) for size in sizes]
+        asked = [asked_for(given, size) for size in sizes]
         results["memory"] = memory(asked[0], classifier, quick=given.quick)
         show("memory above what is loaded", results["memory"])
         results["translation"] = _translation(asked[0])
@@ -124,8 +71,8 @@ def speed(asked: Asked, classifier: str, *, quick: bool) -> tuple[list[Row], lis
 
     The packages take part in fewer turns of a long text: they need minutes.
     """
-    lm = _ready()
-    for work in works(_begun(asked), classifier).values():
+    lm = ready()
+    for work in works(begun(asked), classifier).values():
         Attempt(work)()
     attempts = {name: Attempt(work) for name, work in works(asked, classifier).items()}
     turns, theirs = (2, 1) if quick else (6, 6) if asked.tokens < 4000 else (4, 2)
@@ -207,8 +154,8 @@ def peak(
 ) -> dict[str, Any]:
     """The memory that one method needs at most, above what is loaded before it starts."""
     asked = Asked(tokens, tuple(documents), question)
-    _ready()
-    Attempt(works(_begun(asked), classifier)[name])()
+    ready()
+    Attempt(works(begun(asked), classifier)[name])()
     attempt = Attempt(works(asked, classifier)[name])
     gc.collect()
     before = _start_high_water()
@@ -217,98 +164,9 @@ def peak(
     return {"MiB": "" if attempt.failed else above, "failed": attempt.failed}
 
 
-def works(asked: Asked, classifier: str) -> dict[str, Callable[[], str]]:
-    """Every method: what it leaves of the documents. Ours start with nothing remembered."""
-    from tersely.middleware.pipeline import compress
-
-    def ours(name: str) -> Callable[[], str]:
-        stage = {name: {"model": classifier}} if name == "llmlingua2" else name
-        settings: dict[str, Any] = {"question": asked.question, "model": MODEL}
-        settings |= {"budget": KEPT, "strict": True} if name != "none" else {"budget": 1.0}
-
-        def work() -> str:
-            forget()
-            return str(compress(asked.text, stage, **settings).output)
-
-        return work
-
-    def theirs(name: str) -> Callable[[], str]:
-        peer = PEERS.get(name) or llmlingua2(Path(classifier))
-        return lambda: peer(asked.documents, asked.question, KEPT)
-
-    return (
-        {BARE: _bare(asked)}
-        | {name: ours(name) for name in RECIPES}
-        | {name: theirs(name) for name in RIVALS}
-    )
-
-
-def _bare(asked: Asked) -> Callable[[], str]:
-    """The model reading the text once, with all it says about the next tokens."""
-    import torch
-
-    from tersely.weights import causal_lm
-
-    lm = causal_lm(MODEL)
-    ids = torch.tensor([lm.tokenizer(asked.text)["input_ids"]]).to(lm.device)
-
-    def work() -> str:
-        with torch.no_grad():
-            lm.model(ids)
-        return ""
-
-    return work
-
-
-def _asked(given: Options, size: int) -> Asked:
-    """Passages of so many tokens: of Natural Questions where the data is at hand."""
-    passages, question = _passages(given, size)
-    text, _ = cut_to(size, "\n\n".join(passages), _ready())
-    documents, at = [], 0
-    for passage in passages:
-        documents.append(text[at : at + len(passage)])
-        at += len(passage) + 2
-    return Asked(size, tuple(one for one in documents if one.strip()), question)
-
-
-def _passages(given: Options, size: int) -> tuple[list[str], str]:
-    """More passages than are needed, and the question that comes with them."""
-    if given.data:
-        from benchmarks.pruning_sets import items
-
-        found = items("nq", given.data, "test", 1 + size // 1000)
-        return [one for item in found for one in item.documents], found[0].question
-    passages = [""]
-    for paragraph in "\n\n".join(manual()).split("\n\n"):
-        if len(passages[-1]) + len(paragraph) < PASSAGE:
-            passages[-1] += "\n" + paragraph
-        else:
-            passages.append(paragraph)
-    return [one.strip("\n") for one in passages if one.strip()], QUESTION
-
-
-def _begun(asked: Asked) -> Asked:
-    """The first documents, to load with what will be measured."""
-    chosen: list[str] = []
-    for one in asked.documents:
-        if sum(map(len, chosen)) < WARM:
-            chosen.append(one)
-    return Asked(0, tuple(chosen), asked.question)
-
-
 def _narrow(rows: Sequence[Row]) -> list[Row]:
     """Rows without wall times, which the file has."""
     return [{name: row[name] for name in row if "wall" not in name} for row in rows]
-
-
-def _ready() -> Any:
-    """The language model, loaded, on as many threads as all get."""
-    import torch
-
-    from tersely.weights import causal_lm
-
-    torch.set_num_threads(THREADS)
-    return causal_lm(MODEL)
 
 
 def _start_high_water() -> int:
