@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from time import perf_counter
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from tersely.compressors.memory import Memory, Pace, key_of
+from tersely.compressors.memory import Memory, key_of
+from tersely.compressors.paced import Pace
 from tersely.contracts import Context
 from tersely.errors import ModelError
 from tersely.models import resolve
@@ -99,15 +99,10 @@ def chances(
         for start, end in windows(text, one, classifier.max_length - _special(classifier))
     ]
     found = [np.zeros(len(one.ids)) for one in tokens]
-    left = sum(len(window.ids) for window in cut)
-    for batch in _batches(cut, first_alone=context.deadline is not None):
-        context.check(PACE.seconds(classifier, left))
-        began = perf_counter()
+    size = lambda window: len(window.ids)  # noqa: E731
+    for batch in PACE.batches(cut, size, BATCH, reader=classifier, context=context):
         for window, read in zip(batch, _read(batch, classifier), strict=True):
             found[window.text][window.start : window.start + len(read)] = read
-        size = sum(len(window.ids) for window in batch)
-        PACE.note(classifier, size, perf_counter() - began)
-        left -= size
     for one, read in zip(tokens, found, strict=True):
         yield Chances(one.starts[one.solid], one.ends[one.solid], read[one.solid])
 
@@ -179,21 +174,6 @@ class _Window:
     text: int
     start: int
     ids: Ints
-
-
-def _batches(cut: Sequence[_Window], *, first_alone: bool) -> Iterator[list[_Window]]:
-    """Windows of like length together, as many as one call should read.
-
-    `first_alone` makes the first call a short one, which tells the pace of the machine.
-    """
-    batch: list[_Window] = []
-    for window in sorted(cut, key=lambda one: len(one.ids)):
-        if batch and (first_alone or (len(batch) + 1) * len(window.ids) > BATCH):
-            yield batch
-            batch, first_alone = [], False
-        batch.append(window)
-    if batch:
-        yield batch
 
 
 def _read(batch: Sequence[_Window], classifier: TokenClassifier) -> list[Floats]:

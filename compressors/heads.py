@@ -11,12 +11,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tersely.compressors.memory import Memory, Pace, key_of
+from tersely.compressors.memory import Memory, key_of
+from tersely.compressors.paced import Pace
 from tersely.compressors.self_information import BATCH, TokenScores, opening
 from tersely.contracts import Context
 from tersely.errors import ModelError
@@ -100,17 +100,11 @@ class _Reading:
         """Each window with the attention of every head to its tokens. Shape: (heads, tokens)."""
         asked, _ = encode(ASKED.format(question=self.question.strip()), self.lm)
         tail = asked[-TAIL:]
-        windows = sorted(pairwise(edges), key=lambda window: window[1] - window[0])
-        left = len(ids) + len(tail) * len(windows)
-        batch = max(1, BATCH // (max(end - start for start, end in windows) + len(tail)))
-        for at in range(0, len(windows), batch):
-            self.context.check(PACE.seconds((self.lm, self.heads), left))
-            began = perf_counter()
-            some = windows[at : at + batch]
+        size = lambda window: window[1] - window[0] + len(tail)  # noqa: E731
+        reader = (self.lm, self.heads)
+        windows = list(pairwise(edges))
+        for some in PACE.batches(windows, size, BATCH, reader=reader, context=self.context):
             found = looks(self.lm, [ids[start:end] for start, end in some], tail, self.heads)
-            read = sum(end - start + len(tail) for start, end in some)
-            PACE.note((self.lm, self.heads), read, perf_counter() - began)
-            left -= read
             for (start, end), scores in zip(some, found, strict=True):
                 yield start, end, scores
 

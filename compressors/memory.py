@@ -1,4 +1,4 @@
-"""What scoring remembers: the scores of texts that were seen lately, and how fast models read."""
+"""What scoring remembers: the scores of texts that were seen lately."""
 
 from __future__ import annotations
 
@@ -38,20 +38,6 @@ class Memory(Generic[T]):
         with self._lock:
             self._room += sum(map(len, self._scores.values()))
             self._scores.clear()
-
-
-class Pace:
-    """How fast each model reads on this machine, as last measured."""
-
-    def __init__(self) -> None:
-        self._tokens_a_second: dict[object, float] = {}
-
-    def note(self, model: object, tokens: int, seconds: float) -> None:
-        self._tokens_a_second[model] = tokens / max(seconds, 1e-9)
-
-    def seconds(self, model: object, tokens: int) -> float:
-        """How long a model will read; 0 when it was never timed."""
-        return tokens / self._tokens_a_second.get(model, float("inf"))
 
 
 def key_of(*parts: str) -> bytes:

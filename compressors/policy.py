@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 import regex
 
 from tersely.artefact import TENSORS, About, check_model, load, page, save, weights_hash
-from tersely.compressors.memory import Pace
+from tersely.compressors.paced import Pace
 from tersely.contracts import Context
 from tersely.errors import ModelError, require
 from tersely.models import resolve
@@ -143,17 +142,11 @@ def pooled(units: Sequence[Units], name: str, context: Context | None = None) ->
     windows = [window for i, text in enumerate(texts) for window in text.windows(i, model)]
     width = int(model.model[0].auto_model.config.hidden_size)
     sums = [torch.zeros(len(one), width) for one in units]
-    left = sum(len(window.ids) for window in windows)
-    for batch in _batches(windows):
-        if context is not None:
-            context.check(PACE.seconds(model, left))
-        began = perf_counter()
+    size = lambda window: len(window.ids)  # noqa: E731
+    for batch in PACE.batches(windows, size, BATCH, reader=model, context=context):
         for window, states in zip(batch, _read(batch, model), strict=True):
             tokens, owners = texts[window.text].pairs(window)
             sums[window.text].index_add_(0, owners, states[tokens])
-        read = sum(len(window.ids) for window in batch)
-        PACE.note(model, read, perf_counter() - began)
-        left -= read
     many = [torch.from_numpy(np.maximum(text.counts, 1)).float()[:, None] for text in texts]
     return [
         Pooled(total / count, text.counts)
@@ -211,18 +204,6 @@ class _Text:
         low, high = np.searchsorted(self.tokens, [window.start, window.end])
         tokens = self.tokens[low:high] - window.start
         return torch.from_numpy(tokens), torch.from_numpy(self.owners[low:high])
-
-
-def _batches(windows: Sequence[_Window]) -> Iterator[list[_Window]]:
-    """Windows of like length together, as many as one call should read."""
-    batch: list[_Window] = []
-    for window in sorted(windows, key=lambda w: len(w.ids)):
-        if batch and (len(batch) + 1) * len(window.ids) > BATCH:
-            yield batch
-            batch = []
-        batch.append(window)
-    if batch:
-        yield batch
 
 
 def _read(windows: Sequence[_Window], model: Encoder) -> list[Tensor]:

@@ -6,12 +6,12 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tersely.compressors.memory import Memory, Pace, key_of
+from tersely.compressors.memory import Memory, key_of
+from tersely.compressors.paced import Pace
 from tersely.contracts import Context
 from tersely.units import Floats, Ints, Units, blanks
 from tersely.weights import CausalLM, caching, causal_lm, empty_cache, encode
@@ -132,17 +132,10 @@ def read(
     """
     if not cut:
         return
-    left = sum(len(window.ids) for window in cut)
-    context.check(PACE.seconds(lm, left))
-    prefix = _Prefix(lm, before)
-    for batch in _batches(cut, first_alone=context.deadline is not None):
-        context.check(PACE.seconds(lm, left))
-        began = perf_counter()
-        scored = prefix.score(batch)
-        size = sum(len(window.ids) for window in batch)
-        PACE.note(lm, size, perf_counter() - began)
-        left -= size
-        yield from zip(batch, scored, strict=True)
+    prefix: _Prefix | None = None
+    for batch in PACE.batches(cut, _size, BATCH, reader=lm, context=context):
+        prefix = prefix or _Prefix(lm, before)
+        yield from zip(batch, prefix.score(batch), strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,19 +158,8 @@ def windows(text: int, ids: Ints, first: Ints, lm: CausalLM) -> Iterator[Window]
         yield Window(text, start, np.concatenate((before, ids[start:end])), len(before))
 
 
-def _batches(windows: Sequence[Window], *, first_alone: bool) -> Iterator[list[Window]]:
-    """Windows of like length together, as many as one call should read.
-
-    `first_alone` makes the first call a short one, which tells the pace of the machine.
-    """
-    batch: list[Window] = []
-    for window in sorted(windows, key=lambda w: len(w.ids)):
-        if batch and (first_alone or (len(batch) + 1) * len(window.ids) > BATCH):
-            yield batch
-            batch, first_alone = [], False
-        batch.append(window)
-    if batch:
-        yield batch
+def _size(window: Window) -> int:
+    return len(window.ids)
 
 
 class _Prefix:

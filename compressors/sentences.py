@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tersely.compressors.memory import Memory, Pace, key_of
+from tersely.compressors.memory import Memory, key_of
+from tersely.compressors.paced import Pace
 from tersely.contracts import Context
 from tersely.models import resolve
 from tersely.units import Floats
@@ -74,32 +74,9 @@ def _encoded(
     """Batches of texts with their vectors; what was done before time ran out is not lost."""
     longest = CHARACTERS_A_TOKEN * (loaded.model.max_seq_length or BATCH)  # infinite for some
     work = {key: int(min(len(text), longest)) + 1 for key, text in texts}
-    left = sum(work.values())
-    for batch in _batches(texts, work, first_alone=context.deadline is not None):
-        context.check(PACE.seconds(loaded, left))
-        began = perf_counter()
-        rows = loaded.vectors([text for _, text in batch])
-        done = sum(work[key] for key, _ in batch)
-        PACE.note(loaded, done, perf_counter() - began)
-        left -= done
-        yield batch, rows
-
-
-def _batches(
-    texts: Sequence[Named], work: dict[bytes, int], *, first_alone: bool
-) -> Iterator[list[Named]]:
-    """Texts of like length together, as many as one call should read.
-
-    `first_alone` makes the first call a short one, which tells the pace of the machine.
-    """
-    batch: list[Named] = []
-    for one in sorted(texts, key=lambda named: work[named[0]]):
-        if batch and (first_alone or (len(batch) + 1) * work[one[0]] > BATCH):
-            yield batch
-            batch, first_alone = [], False
-        batch.append(one)
-    if batch:
-        yield batch
+    size = lambda named: work[named[0]]  # noqa: E731
+    for batch in PACE.batches(texts, size, BATCH, reader=loaded, context=context):
+        yield batch, loaded.vectors([text for _, text in batch])
 
 
 def prompts(loaded: Encoder) -> tuple[str, str]:
