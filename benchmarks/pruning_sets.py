@@ -145,7 +145,7 @@ SETS = {
     "qmsum": qmsum,
     "xquad": xquad,
 }
-HELD_OUT = {"nq": 400, "hotpot": 126, "gsm8k": 400, "qmsum": 200, "xquad": 0}
+HELD_OUT = {"nq": 400, "hotpot": 100, "gsm8k": 400, "qmsum": 200, "xquad": 0}
 """How many items of each set settings are never chosen on."""
 
 

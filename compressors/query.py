@@ -11,18 +11,21 @@ from pydantic import Field
 from tersely.compressors.prune import Pruner
 from tersely.compressors.sentences import similarity
 from tersely.contracts import Context
-from tersely.documents import documents_of, titled
+from tersely.documents import documents_of, named_in, titled, titles_of
 from tersely.errors import missing, require
 from tersely.lexical import centrality, relevance, standardised
 from tersely.models import at_hand, resolve
 from tersely.nearby import smoothed
 from tersely.order import Order, labelled
 from tersely.prompt import Prompt
-from tersely.units import Floats, Units, split
+from tersely.units import Bools, Floats, Ints, Units, split
 
 AUTO = "auto"
 DEFAULT = "minilm"
 """The encoder that `auto` takes when it is here."""
+
+BEST = 2
+"""Documents from which the next step is taken."""
 
 
 class Query(Pruner):
@@ -32,6 +35,8 @@ class Query(Pruner):
     (cosine to the question, its document's title before it) where an encoder is at hand. Scores
     of like deviation are added, and each is averaged with those of its neighbours in the same
     document, so that passages stay together: at `reach` characters a neighbour counts a third.
+    What the question, or one of the two best documents, names by its title is worth `linked`
+    deviations more: that is how a question of two steps finds the second.
     Of worked examples and numbered passages all sentences are worth the same: they are taken
     whole, and only the last one that fits is begun.
     Without a question the sentences stay that are nearest to what the whole text is about.
@@ -49,6 +54,7 @@ class Query(Pruner):
     lexical: float = Field(default=1.0, ge=0)
     meaning: float = Field(default=1.0, ge=0)
     reach: float = Field(default=500, ge=0)
+    linked: float = Field(default=1.0, ge=0)
     order: Order = "auto"
 
     def ready(self) -> None:
@@ -65,6 +71,9 @@ class Query(Pruner):
         whole = np.concatenate([np.full(len(one), _are_labelled(one)) for one in units])
         near, all_of_it = (smoothed(scores, units, groups, reach) for reach in (self.reach, np.inf))
         values = np.where(whole, all_of_it, near)
+        if self.linked and prompt.question:
+            named = _named(values, units, groups, prompt.question)
+            values = values + self.linked * scores.std() * named[groups]
         return np.split(values, np.cumsum([len(one) for one in units])[:-1])
 
     def _scores(
@@ -94,3 +103,19 @@ class Query(Pruner):
 def _are_labelled(units: Units) -> bool:
     """Whether a text is a row of worked examples or numbered passages, each to be taken whole."""
     return labelled(split(units.text, "paragraph"))
+
+
+def _named(values: Floats, units: Sequence[Units], groups: Ints, question: str) -> Bools:
+    """Which documents the question or the best documents name by their titles.
+
+    The best ones need no help. Shape: (documents,).
+    """
+    titles = titles_of(units)
+    worth = np.full(len(titles), -np.inf)
+    np.maximum.at(worth, groups, values)
+    best = np.argsort(-worth, kind="stable")[:BEST]
+    texts = [text for one in units for text in one.texts]
+    told = [text for text, number in zip(texts, groups.tolist(), strict=True) if number in best]
+    named = named_in("\n".join([question, *told]), titles)
+    named[best] = False
+    return named

@@ -96,7 +96,9 @@ class WordPruner(TrainerModel):
         order = np.random.default_rng(self.seed).permutation(len(labelled))
         held, learnt = np.split(order, [min(round(self.held * len(order)), max(len(order) - 1, 0))])
         student = self._student()
-        lessons = [lesson for i in learnt for lesson in self._lessons(labelled[i], student)]
+        lessons = [
+            lesson for i in learnt for lesson in _lessons(labelled[i], student, self.max_tokens)
+        ]
         if not lessons:
             raise ConfigError(f"none of the {len(examples)} rows teaches anything: see `variation`")
         losses = Fit(
@@ -161,22 +163,6 @@ class WordPruner(TrainerModel):
             model.get_input_embeddings().requires_grad_(False)
         return student
 
-    def _lessons(self, labelled: _Labelled, student: TokenClassifier) -> list[_Lesson]:
-        """A text in windows, as the student will read it, with the label of every token."""
-        words, tokens = labelled.words, tokens_of(labelled.words.text, student)
-        before, after = around(student)
-        own = np.searchsorted(words.starts, tokens.starts, "right") - 1
-        labels = np.full(len(own), IGNORED)
-        labels[tokens.solid] = labelled.kept[own[tokens.solid]]
-        longest = min(self.max_tokens, student.max_length) - len(before) - len(after)
-        return [
-            _Lesson(
-                np.concatenate((before, tokens.ids[start:end], after)),
-                np.pad(labels[start:end], (len(before), len(after)), constant_values=IGNORED),
-            )
-            for start, end in windows(words.text, tokens, longest)
-        ]
-
     def _loss(self, step: int, lessons: Sequence[_Lesson], student: TokenClassifier) -> Tensor:
         """The mean loss of the tokens of a batch, which is drawn by the step's number alone."""
         import torch
@@ -226,6 +212,23 @@ class _Lesson:
 
     ids: Ints
     labels: Ints
+
+
+def _lessons(labelled: _Labelled, student: TokenClassifier, longest: int) -> list[_Lesson]:
+    """A text in windows, as the student will read it, with the label of every token."""
+    words, tokens = labelled.words, tokens_of(labelled.words.text, student)
+    before, after = around(student)
+    own = np.searchsorted(words.starts, tokens.starts, "right") - 1
+    labels = np.full(len(own), IGNORED)
+    labels[tokens.solid] = labelled.kept[own[tokens.solid]]
+    longest = min(longest, student.max_length) - len(before) - len(after)
+    return [
+        _Lesson(
+            np.concatenate((before, tokens.ids[start:end], after)),
+            np.pad(labels[start:end], (len(before), len(after)), constant_values=IGNORED),
+        )
+        for start, end in windows(words.text, tokens, longest)
+    ]
 
 
 def _best(values: Floats, share: float) -> Bools:

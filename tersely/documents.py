@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import regex
 
-from tersely.units import Ints, Units, split
+from tersely.units import Bools, Ints, Units, split
 
 
 def documents_of(units: Sequence[Units]) -> Ints:
@@ -30,21 +31,38 @@ TITLE = 90
 ENDS = frozenset(".!?,;:")
 """What a sentence ends with, and a title does not."""
 
+NAME = 4
+"""Characters from which a title is a name that can be found again."""
+
+WORDS = regex.compile(r"[\p{L}\p{N}]+")
+BRACKETS = regex.compile(r"\s\([^()]*\)$")
+"""What tells namesakes apart: `Mercury (planet)`."""
+
 
 def titled(units: Sequence[Units]) -> list[str]:
-    """Every unit of every text, with the title of its document before it, if that has one.
+    """Every unit of every text, with the title of its document before it, if that has one."""
+    texts = [text for one in units for text in one.texts]
+    titles = titles_of(units)
+    named = [titles[number] for number in documents_of(units).tolist()]
+    return [
+        f"{title}: {text}" if title and not text.startswith(title) else text
+        for text, title in zip(texts, named, strict=True)
+    ]
+
+
+def titles_of(units: Sequence[Units]) -> list[str]:
+    """The title of each document of all texts, "" for one without.
 
     A title is a short first line, no sentence, that other lines follow.
     """
-    found: list[str] = []
-    for one in units:
-        paragraphs = split(one.text, "paragraph")
-        titles = [_title(text) for text in paragraphs.texts]
-        inside = np.searchsorted(paragraphs.starts, one.starts, "right") - 1
-        for text, at in zip(one.texts, inside.tolist(), strict=True):
-            title = titles[at] if at >= 0 else ""
-            found.append(f"{title}: {text}" if title and not text.startswith(title) else text)
-    return found
+    return [_title(text) for one in units for text in split(one.text, "paragraph").texts]
+
+
+def named_in(text: str, titles: Sequence[str]) -> Bools:
+    """Which titles a text names, in whatever case. Shape: (titles,)."""
+    plain = f" {' '.join(WORDS.findall(text.lower()))} "
+    names = [" ".join(WORDS.findall(BRACKETS.sub("", title.lower()))) for title in titles]
+    return np.array([len(name) >= NAME and f" {name} " in plain for name in names], np.bool_)
 
 
 def _title(document: str) -> str:

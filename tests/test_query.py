@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tersely.documents import documents_of, titled
+from tersely.documents import documents_of, named_in, titled
 from tersely.errors import ConfigError
 from tersely.middleware.pipeline import Pipeline, compress
 from tersely.nearby import smoothed
@@ -184,3 +184,38 @@ def test_titles_stand_before_what_belongs_to_them() -> None:
     told = titled([split(text, "sentence")])
     assert told[1] == "Ada Brandt: She was born in 1910."
     assert told[-1] == "Just text."
+
+
+def test_what_the_best_document_names_comes_along() -> None:
+    filler = " ".join(f"Nothing of note happened in {year}." for year in range(1900, 1906))
+    passages = {
+        "Ada Brandt": f"Ada Brandt wrote the opera Nightfall. {filler}",
+        "Nightfall (opera)": f"It was first heard in Trieste. {filler}",
+        "Otto Weber": f"He raised sheep. {filler}",
+        "Graz": f"It is a city. {filler}",
+    }
+    text = "\n\n".join(f"{title}\n{told}" for title, told in passages.items())
+    asked = "Where was the work of Ada Brandt first performed?"
+    with_links, without = (
+        compress(text, {"query": {"encoder": "", "linked": linked}}, budget=0.5, question=asked)
+        for linked in (1, 0)
+    )
+    assert "Trieste" in with_links.output
+    assert "Nightfall (opera)" in with_links.output
+    assert without.output.count("Trieste") <= with_links.output.count("Trieste")
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "there"),
+    [
+        ("She wrote the opera Nightfall.", "Nightfall (opera)", True),
+        ("she wrote NIGHTFALL", "Nightfall", True),
+        ("She likes nightfalls.", "Nightfall", False),
+        ("It is up to us.", "Up", False),
+        ("In Sankt-Veit we met.", "Sankt Veit", True),
+        ("", "Nightfall", False),
+        ("anything", "", False),
+    ],
+)
+def test_a_title_is_named_as_a_whole(text: str, title: str, there: bool) -> None:
+    assert named_in(text, [title]).tolist() == [there]
