@@ -28,10 +28,11 @@ class LongLLMLingua(ByLanguageModel):
     """LongLLMLingua: first the documents that answer the question, then the words it is about.
 
     A document is what stands between blank lines. Documents rank by how likely the question is
-    after them; the best are kept, `coarse` times as many tokens as the budget allows. In these
-    the words go first that become likelier once the question is known. `dynamic` is how much
-    more of the best document stays than the average, as a share of its words, and how much less
-    of the last one. A text that was cut has its best document first (`order`).
+    after them; the best are kept, `coarse` times as many tokens as the budget allows and the one
+    that goes over it (a higher value keeps fewer words of more documents). In these the words go
+    first that become likelier once the question is known. `dynamic` is how much more of the best
+    document stays than the average, as a share of its words, and how much less of the last one.
+    A text that was cut has its best document first (`order`).
 
     What differs from the paper: each document is read by itself, once with the question after
     it and once with the question before it, and not again after each cut; words are never cut,
@@ -44,7 +45,7 @@ class LongLLMLingua(ByLanguageModel):
     paper = "Jiang et al. 2023, https://arxiv.org/abs/2310.06839"
 
     unit: Literal["token", "word", "phrase", "sentence"] = "word"
-    coarse: float = Field(default=1.2, ge=1)
+    coarse: float = Field(default=1.0, ge=1)
     dynamic: float = Field(default=0.3, ge=0, le=1)
     order: Order = "best_first"
 

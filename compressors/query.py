@@ -17,7 +17,7 @@ from tersely.lexical import centrality, relevance, standardised
 from tersely.models import at_hand, resolve
 from tersely.nearby import smoothed
 from tersely.order import Order, labelled
-from tersely.prompt import Prompt
+from tersely.prompt import Prompt, Segment, Span
 from tersely.units import Bools, Floats, Ints, Units, split
 
 AUTO = "auto"
@@ -37,8 +37,7 @@ class Query(Pruner):
     document, so that passages stay together: at `reach` characters a neighbour counts a third.
     What the question, or one of the two best documents, names by its title is worth `linked`
     deviations more: that is how a question of two steps finds the second.
-    Of worked examples and numbered passages all sentences are worth the same: they are taken
-    whole, and only the last one that fits is begun.
+    Worked examples and numbered passages are taken whole; the best that does not fit is begun.
     Without a question the sentences stay that are nearest to what the whole text is about.
 
     `encoder` is a name of ours, a folder or hub id; "auto" is MiniLM if it is on this machine,
@@ -62,15 +61,21 @@ class Query(Pruner):
             require("sentence_transformers", extra="rag")
             resolve(self.encoder)
 
+    def marks(self, segment: Segment, facts: Sequence[Span]) -> Sequence[Span]:
+        """Worked examples and numbered passages are units by themselves, beside what is marked."""
+        documents = split(segment.text, "paragraph")
+        if not labelled(documents):
+            return segment.spans
+        whole = zip(documents.starts.tolist(), documents.ends.tolist(), strict=True)
+        return [*segment.spans, *whole]
+
     def values(self, units: Sequence[Units], prompt: Prompt, context: Context) -> Sequence[Floats]:
         texts = [text for one in units for text in one.texts]
         groups = documents_of(units)
         scores = np.zeros(len(texts))
         for weight, found in self._scores(texts, units, prompt, context):
             scores += weight * standardised(found)
-        whole = np.concatenate([np.full(len(one), _are_labelled(one)) for one in units])
-        near, all_of_it = (smoothed(scores, units, groups, reach) for reach in (self.reach, np.inf))
-        values = np.where(whole, all_of_it, near)
+        values = smoothed(scores, units, groups, self.reach)
         if self.linked and prompt.question:
             named = _named(values, units, groups, prompt.question)
             values = values + self.linked * scores.std() * named[groups]
@@ -98,11 +103,6 @@ class Query(Pruner):
         mend = "pip install 'tersely[rag]'" if lacking else f"tersely models pull {DEFAULT}"
         context.say(f"query: scored by words alone, for meaning as well: {mend}")
         return ""
-
-
-def _are_labelled(units: Units) -> bool:
-    """Whether a text is a row of worked examples or numbered passages, each to be taken whole."""
-    return labelled(split(units.text, "paragraph"))
 
 
 def _named(values: Floats, units: Sequence[Units], groups: Ints, question: str) -> Bools:

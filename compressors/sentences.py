@@ -12,7 +12,7 @@ from tersely.compressors.paced import Pace
 from tersely.contracts import Context
 from tersely.models import resolve
 from tersely.units import Floats
-from tersely.weights import Encoder, encoder
+from tersely.weights import Encoder, Precision, encoder
 
 Vectors = NDArray[np.float32]
 
@@ -24,6 +24,10 @@ REMEMBERED = 16_000_000
 
 CHARACTERS_A_TOKEN = 4
 """Roughly; a text too long for the model costs no more than what is read of it."""
+
+PRECISION: Precision = "float32"
+"""What is remembered was read beside other texts than now. In bfloat16 that moves a cosine by some
+thousandths, and the same request could come out in other bytes; in float32 by a ten-millionth."""
 
 MEMORY: Memory[Vectors] = Memory(REMEMBERED)
 """Shared by all recipes: a text that two of them compare is encoded once."""
@@ -40,7 +44,7 @@ def similarity(texts: Sequence[str], question: str, model: str, context: Context
     """
     if not texts:
         return np.zeros(0)
-    asked, told = prompts(encoder(model))
+    asked, told = prompts(encoder(model, precision=PRECISION))
     rows = vectors([asked + question, *(told + text for text in texts)], model, context)
     cosines: Floats = (rows[1:] @ rows[0]).astype(np.float64)
     return cosines
@@ -52,7 +56,7 @@ def vectors(texts: Sequence[str], model: str, context: Context) -> Vectors:
     Each different text is encoded once, together with others of like length, and those that
     were seen lately not at all.
     """
-    loaded, folder = encoder(model), str(resolve(model))
+    loaded, folder = encoder(model, precision=PRECISION), str(resolve(model))
     keys = [key_of(folder, text) for text in texts]
     known: dict[bytes, Vectors | None] = {key: MEMORY.get(key) for key in keys}
     new = {key: text for key, text in zip(keys, texts, strict=True) if known[key] is None}

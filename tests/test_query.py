@@ -190,7 +190,7 @@ def test_what_the_best_document_names_comes_along() -> None:
     filler = " ".join(f"Nothing of note happened in {year}." for year in range(1900, 1906))
     passages = {
         "Ada Brandt": f"Ada Brandt wrote the opera Nightfall. {filler}",
-        "Nightfall (opera)": f"It was first heard in Trieste. {filler}",
+        "Nightfall (opera)": f"It had its premiere in Trieste. {filler}",
         "Otto Weber": f"He raised sheep. {filler}",
         "Graz": f"It is a city. {filler}",
     }
@@ -219,3 +219,25 @@ def test_what_the_best_document_names_comes_along() -> None:
 )
 def test_a_title_is_named_as_a_whole(text: str, title: str, there: bool) -> None:
     assert named_in(text, [title]).tolist() == [there]
+
+
+@pytest.mark.model
+def test_the_same_bytes_whatever_was_read_before() -> None:
+    """Neither what is remembered, nor beside what it was read, nor threads change the result."""
+    import torch
+
+    from tersely.compressors import sentences
+
+    asked = "What does the else clause do?"
+    before = torch.get_num_threads()
+    made = set()
+    try:
+        for threads, others in ((1, ""), (2, ""), (1, HAY[:2000]), (1, HAY[5000:])):
+            torch.set_num_threads(threads)
+            sentences.MEMORY.clear()
+            if others:
+                compress(others, "query", budget=0.5, question=asked)
+            made.add(compress(HAY, "query", budget=0.3, question=asked).output)
+    finally:
+        torch.set_num_threads(before)
+    assert len(made) == 1

@@ -187,7 +187,7 @@ def test_cosines_are_the_model_s_own(tiny_encoder: str) -> None:
     texts = ["the gold", "", "the kettle holds water", "\ud800", "the gold", "x" * 5000]
     sentences.MEMORY.clear()
     scores = similarity(texts, QUESTION, tiny_encoder, context())
-    alone = encoder(tiny_encoder)
+    alone = encoder(tiny_encoder, precision="float32")
     question = alone.vectors([QUESTION])[0]
     wanted = [float(alone.vectors([text])[0] @ question) for text in texts]
     np.testing.assert_allclose(scores, wanted, atol=1e-5)
@@ -206,7 +206,7 @@ def test_each_text_is_encoded_once(watched: list[str], tiny_encoder: str) -> Non
 def test_a_model_s_prompts_stand_before_question_and_texts(
     watched: list[str], tiny_encoder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = encoder(tiny_encoder).model
+    model = encoder(tiny_encoder, precision="float32").model
     monkeypatch.setattr(model, "prompts", {"query": "query: ", "passage": "passage: "})
     similarity(["the gold"], "who", tiny_encoder, context())
     assert sorted(watched) == ["passage: the gold", "query: who"]

@@ -40,7 +40,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"model": "tiny_classifier", "unit": "token", "pool": "max", "digits": True}
         | {"forced": ("the", "?", "\n"), "drop_consecutive": True},
     ),
-    "longllmlingua": ({}, {"unit": "token", "coarse": 1, "dynamic": 1}),
+    "longllmlingua": ({}, {"unit": "token", "coarse": 10, "dynamic": 1}),
     "none": ({}, {"kinds": ("context", "code")}),
     "pcrl": (
         {"policy": "untrained_pcrl", "kinds": ("context",)},
