@@ -35,9 +35,9 @@ class LongLLMLingua(ByLanguageModel):
     A text that was cut has its best document first (`order`).
 
     What differs from the paper: each document is read by itself, once with the question after
-    it and once with the question before it, and not again after each cut; words are never cut,
-    facts go last, and the budget is met exactly. Without a question documents and words rank by
-    perplexity alone.
+    it, the kept ones once more with the question before them, and not again after each cut;
+    words are never cut, facts go last, and the budget is met exactly. Without a question
+    documents and words rank by perplexity alone.
     """
 
     name = "longllmlingua"
@@ -60,14 +60,13 @@ class LongLLMLingua(ByLanguageModel):
         parts = super().weighed(segments, prompt, context)
         units = [part.units for part in parts]
         found = self._read([segment.text for segment in segments], prompt, context)
-        kept = leading(found.likely, found.sizes, self.coarse * room(prompt, context))
-        more = self.dynamic * _slope(found.likely, kept)
+        more = self.dynamic * _slope(found.likely, found.kept)
         numbers = documents_of(units)
         counts = [words.counts(one) for words, one in zip(found.words, units, strict=True)]
         values = np.concatenate([part.values for part in parts])
         worth = more[numbers] - _behind(values, np.concatenate(counts), numbers)
         bounds = np.cumsum([len(one) for one in units])[:-1]
-        columns = (worth, 2 * kept[numbers], found.likely[numbers])
+        columns = (worth, 2 * found.kept[numbers], found.likely[numbers])
         each = zip(parts, *(np.split(column, bounds) for column in columns), strict=True)
         return [
             replace(part, values=mine, ranks=part.ranks + ahead, standing=likely)
@@ -80,28 +79,33 @@ class LongLLMLingua(ByLanguageModel):
         documents = [document for cut in cuts for document in cut.texts]
         heard = with_tail(documents, f"\n{prompt.question} {RESTRICTIVE}", self.model, context)
         words = [one.own for one in heard]
+        likely = np.array([-one.tail.scores.mean() for one in heard])
+        sizes = np.array([len(one.own) for one in heard], np.float64)
+        kept = leading(likely, sizes, self.coarse * room(prompt, context))
         if prompt.question:
-            told = surprise(documents, self.model, context, condition=f"{prompt.question}\n")
-            pairs = zip(words, told, strict=True)
-            words = [replace(plain, scores=plain.scores - known.scores) for plain, known in pairs]
+            best = [documents[i] for i in np.flatnonzero(kept)]
+            told = surprise(best, self.model, context, condition=f"{prompt.question}\n")
+            for i, known in zip(np.flatnonzero(kept).tolist(), told, strict=True):
+                words[i] = replace(words[i], scores=words[i].scores - known.scores)
         queue = iter(words)
         return _Found(
             words=[_joined(cut, [next(queue) for _ in range(len(cut))]) for cut in cuts],
-            likely=np.array([-one.tail.scores.mean() for one in heard]),
-            sizes=np.array([len(one.own) for one in heard], np.float64),
+            likely=likely,
+            kept=kept,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """The scores of the words of each text, and of all documents how they rank and their sizes.
+    """The scores of the words of each text, and how all documents rank, and which are kept.
 
-    Shape of `likely` and `sizes`: (documents,).
+    Words of documents that are not kept were read without the question only. Shape of `likely`
+    and `kept`: (documents,).
     """
 
     words: Sequence[TokenScores]
     likely: Floats
-    sizes: Floats
+    kept: Bools
 
 
 def _joined(documents: Units, scores: Sequence[TokenScores]) -> TokenScores:
