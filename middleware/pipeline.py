@@ -162,13 +162,14 @@ class Pipeline(RunnableSerializable[Any, Any]):
 
 PIPELINES: dict[str, dict[str, Any]] = {
     "default": {
-        "stages": ({"query": {"encoder": ""}},),
+        "stages": ({"query": {"encoder": "", "order": "kept"}},),
         "budget": 0.5,
         "floor": 300,
         "fallback": "truncate",
     },
 }
-"""Pipelines by name. The default takes tool output and long context only, and needs no model."""
+"""Pipelines by name. The default takes tool output and long context only, needs no model, and
+moves nothing."""
 
 
 def pipeline_of(source: Pipeline | str | Stage | Sequence[Any] | Path) -> Pipeline:
