@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from tersely.artefact import About, save
+from tersely.artefact import About, save, weights_hash
 from tersely.calibration import RECIPE
 from tersely.compressors.heads import ASKED, TAIL, WINDOW, Head, check, looks
 from tersely.compressors.riddles import riddles
@@ -90,6 +90,7 @@ class HeadsTrainer(TrainerModel):
         about = About(
             recipe=RECIPE,
             model=self.model,
+            model_sha256=weights_hash(resolve(self.model)),
             settings={"heads": [heads[i] for i in chosen], "layers": layers},
             figures={"worth": worth, "worth of the best alone": _mean(seen, chosen[:1])},
             rows=len(seen),

@@ -38,7 +38,8 @@ rests on. Settings were chosen on other items than these.
 def page() -> str:
     """The page as Markdown."""
     found = json.loads((RESULTS / "pruning.json").read_text(encoding="utf-8"))
-    return "\n".join([HEAD, *_paired(found), *_tables(found), *_speed()]).rstrip() + "\n"
+    parts = [HEAD, *_paired(found), *_budgets(found), *_tables(found), *_speed()]
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def _paired(found: Mapping[str, Any]) -> Iterator[str]:
@@ -51,6 +52,22 @@ def _paired(found: Mapping[str, Any]) -> Iterator[str]:
     for row in found["paired"]:
         cells = [_cell(row.get(name), row.get(f"n {name}")) for name in SETS]
         yield f"| {row['method']} | {' | '.join(cells)} | {_cell(row.get('mean of sets'))} |"
+    yield ""
+
+
+def _budgets(found: Mapping[str, Any]) -> Iterator[str]:
+    """How often each method went over its budget, over all sets and ratios."""
+    yield "## Budgets"
+    yield ""
+    yield "| method | results | over budget | least and most of a set's mean use |"
+    yield "| --- | --- | --- | --- |"
+    for method in dict.fromkeys(row["method"] for row in found["table"]):
+        rows = [r for r in found["table"] if r["method"] == method and 0 < r["ratio"] < 1]
+        used = [row["used"][0] for row in rows if "used" in row]
+        if used:
+            over = sum(row["over budget"] for row in rows)
+            count = sum(row["n"] for row in rows)
+            yield f"| {method} | {count} | {over} | {min(used):.3f} to {max(used):.3f} |"
     yield ""
 
 
@@ -74,12 +91,40 @@ def _speed() -> Iterator[str]:
     if not path.is_file():
         return
     found = json.loads(path.read_text(encoding="utf-8"))
+    memory = {row["method"]: row["MiB"] for row in found["memory"]}
     yield "## What it costs"
     yield ""
-    yield "The whole of a call, in times of one bare forward pass of the same model over the same"
-    yield "tokens: CPU seconds, paired, one thread."
+    yield "The whole of a call to a quarter of the tokens, in times of one bare forward pass of the"
+    yield "same model over the same tokens: CPU seconds, paired, one thread. LLMLingua-2 has random"
+    yield "weights of the published size. Memory is what a call needs at most above its models."
     yield ""
-    yield from found.get("page", [])
+    for size in dict.fromkeys(row["tokens"] for row in found["speed"]):
+        with_memory = any(row["tokens"] == size for row in found["memory"])
+        yield f"| {size:,} tokens | n | times one pass | kept |{' MiB |' if with_memory else ''}"
+        yield f"| --- | --- | --- | --- |{' --- |' if with_memory else ''}"
+        for row in (one for one in found["speed"] if one["tokens"] == size):
+            taken = row["failed"] or _cell(row["times one pass (CPU)"] or None)
+            share = f"{row['kept']:.3f}" if row["kept"] else ""
+            line = f"| {row['method']} | {row['n']} | {taken} | {share} |"
+            yield line + (f" {_number(memory[row['method']])} |" if with_memory else "")
+        yield ""
+    yield "| package | tokens | ours | its cost over ours | over `query` |"
+    yield "| --- | --- | --- | --- | --- |"
+    for row in found["packages"]:
+        taken = row["failed"] or _cell(row["times ours (CPU)"] or None)
+        share = _over(found["speed"], row["package"], row["tokens"])
+        yield f"| {row['package']} | {row['tokens']:,} | `{row['ours']}` | {taken} | {share} |"
+    yield ""
+
+
+def _over(rows: list[dict[str, Any]], method: str, tokens: int) -> str:
+    """The median cost of a method over that of the default."""
+    cost = {row["method"]: row["seconds (CPU)"] for row in rows if row["tokens"] == tokens}
+    return f"{cost[method] / cost['query']:.1f}" if cost[method] and cost["query"] else ""
+
+
+def _number(value: Any) -> str:
+    return f"{value:.1f}" if isinstance(value, float | int) else str(value)
 
 
 def _cell(value: Any, n: int | None = None) -> str:

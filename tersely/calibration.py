@@ -30,10 +30,12 @@ _HEADS = TypeAdapter(tuple[Head, ...])
 def heads_of(name: str) -> tuple[Head, ...]:
     """The heads of a model that see relevance: as found here, else as they are known.
 
-    Raises ModelError that tells the command which finds them, and what `resolve` raises.
+    Raises ModelError that tells the command which finds them, or that the weights are others
+    now, and what `resolve` raises.
     """
     folder = place_of(name)
     if (folder / artefact.PAGE).is_file():
+        artefact.check_model(artefact.page(folder, RECIPE), resolve(name))
         return heads_in(folder)
     if name in KNOWN:
         return KNOWN[name]

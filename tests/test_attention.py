@@ -133,6 +133,10 @@ def test_heads_are_found_kept_and_taken(
     assert about["figures"]["worth"] >= about["figures"]["worth of the best alone"]
     made = compress(TEXT[:800], {"attention": {"model": name}}, budget=0.5, question=ASK)
     assert made.report.met
+    page = place_of(name) / PAGE
+    page.write_text(page.read_text().replace(about["model_sha256"], "0" * 64))
+    with pytest.raises(ModelError, match="other weights"):
+        heads_of(name)
 
 
 def short(row: object) -> dict[str, str]:
