@@ -117,7 +117,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = _kept_at(given.quick, given.reader)
     if not given.report:
         measure(given.data, rows, given)
-    pruning_report.write(Options(given.data, given.out, given.quick), _read(rows), given.reader)
+    names = [method.name for method in METHODS]
+    asked = Options(given.data, given.out, given.quick)
+    pruning_report.write(asked, _read(rows), given.reader, names)
 
 
 def measure(data: Path, rows: Path, given: argparse.Namespace) -> None:

@@ -11,22 +11,28 @@ import numpy as np
 from benchmarks.harness import Options, mean_interval, save, show
 
 SETS = ("nq", "hotpot", "gsm8k", "qmsum")
-MEASURES = ("likelihood", "f1", "em", "answer", "gold", "facts", "invented", "used")
+MEASURES = ("likelihood", "gain", "f1", "em", "answer", "gold", "facts", "invented", "used")
 OURS = "query"
 FULL = "full prompt"
+NONE = "none"
+
+SURVIVES = {"nq": "answer", "hotpot": "gold", "gsm8k": "facts", "qmsum": "gold"}
+"""What is drawn below the likelihood of each set."""
+
+TITLES = {"gain": "likelihood less that of the full prompt", "answer": "answer still there"}
 
 Rows = Sequence[Mapping[str, Any]]
 
 
-def write(given: Options, rows: Rows, reader: str) -> None:
-    """Print the tables, write the JSON, and draw the plot."""
+def write(given: Options, rows: Rows, reader: str, names: Sequence[str]) -> None:
+    """Print the tables, write the JSON, and draw the plot; methods in the order of `names`."""
+    rows = [row for row in rows if row["method"] in names]
     if not rows:
         print("pruning: nothing is measured yet")
         return
-    table = [summed(*key, rows) for key in _keys(rows)]
-    ahead = [
-        one for name in dict.fromkeys(r["method"] for r in rows) for one in against(name, rows)
-    ]
+    rows = _with_gains(rows)
+    table = [summed(*key, rows) for key in _keys(rows, names)]
+    ahead = [one for name in names for one in against(name, rows)]
     for name in SETS:
         if found := [_shown(row) for row in table if row["set"] == name]:
             show(f"{name}: what is left, and how likely the answer is to {reader}", found)
@@ -64,7 +70,7 @@ def against(method: str, rows: Rows, ratio: float = 0.25) -> list[dict[str, Any]
     for name in SETS:
         both = sorted(k for k in mine.keys() & theirs.keys() if k[0] == name)
         if gains := [mine[k] - theirs[k] for k in both]:
-            line[f"{name} (n={len(gains)})" if False else name] = mean_interval(gains)
+            line[name] = mean_interval(gains)
             line[f"n {name}"] = len(gains)
             means.append(np.asarray(gains))
     if len(means) == len(SETS):
@@ -87,20 +93,25 @@ def draw(table: Rows, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    measures = {"nq": "answer", "hotpot": "gold", "gsm8k": "facts", "qmsum": "gold"}
-    figure, panels = pyplot.subplots(2, 4, figsize=(20, 9))
+    methods = list(dict.fromkeys(row["method"] for row in table))
+    some = pyplot.get_cmap("tab20")
+    colours = {name: some(i % 20) for i, name in enumerate(methods)} | {OURS: "black"}
+    figure, panels = pyplot.subplots(2, 4, figsize=(18, 9.5))
     for column, name in enumerate(SETS):
-        for line, measure in enumerate(("likelihood", measures[name])):
-            _panel(panels[line][column], [r for r in table if r["set"] == name], measure)
-            panels[line][column].set_title(f"{name}: {measure}")
-    panels[0][0].legend(fontsize=7, loc="lower right")
-    figure.tight_layout()
-    figure.savefig(path, dpi=90)
+        for line, measure in enumerate(("gain", SURVIVES[name])):
+            rows = [row for row in table if row["set"] == name]
+            _panel(panels[line][column], rows, measure, colours)
+            panels[line][column].set_title(f"{name}: {TITLES.get(measure, measure)}")
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncol=7, fontsize=9, frameon=False)
+    figure.tight_layout(rect=(0, 0.09, 1, 1))
+    figure.savefig(path, dpi=80)
     pyplot.close(figure)
 
 
-def _panel(panel: Any, rows: Rows, measure: str) -> None:
-    for method in dict.fromkeys(row["method"] for row in rows):
+def _panel(panel: Any, rows: Rows, measure: str, colours: Mapping[str, Any]) -> None:
+    """One set and measure; what was not pruned is a level, what has one point is a mark."""
+    for method, colour in colours.items():
         points = sorted(
             (r["ratio"], r[measure]) for r in rows if r["method"] == method and measure in r
         )
@@ -108,12 +119,26 @@ def _panel(panel: Any, rows: Rows, measure: str) -> None:
             continue
         x = [ratio for ratio, _ in points]
         y, low, high = zip(*(value for _, value in points), strict=True)
-        style = (
-            {"linewidth": 2.5, "zorder": 5} if method == OURS else {"linewidth": 1, "alpha": 0.8}
-        )
-        panel.plot(x, y, marker="o", markersize=4, label=method, **style)
-        panel.fill_between(x, low, high, alpha=0.08)
+        if method in (FULL, NONE):
+            panel.axhline(y[0], color=colour, linestyle="--", label=method, linewidth=1.2)
+            continue
+        width = 3 if method == OURS else 1.2
+        panel.plot(x, y, marker="o", markersize=5, label=method, color=colour, linewidth=width)
+        if method == OURS:
+            panel.fill_between(x, low, high, alpha=0.15, color=colour)
     panel.set_xlabel("share of tokens kept")
+    panel.set_xlim(0.08, 0.55)
+
+
+def _with_gains(rows: Rows) -> Rows:
+    """Rows that also tell how much likelier the answer is than after the full prompt."""
+    full = _likelihoods(rows, FULL, 1.0)
+    return [
+        {**row, "gain": row["likelihood"] - full[row["set"], row["item"]]}
+        if "likelihood" in row and (row["set"], row["item"]) in full
+        else row
+        for row in rows
+    ]
 
 
 def _likelihoods(rows: Rows, method: str, ratio: float) -> dict[tuple[str, int], float]:
@@ -124,14 +149,14 @@ def _likelihoods(rows: Rows, method: str, ratio: float) -> dict[tuple[str, int],
     }
 
 
-def _keys(rows: Rows) -> Iterable[tuple[str, str, float]]:
-    found = dict.fromkeys((row["set"], row["method"], row["ratio"]) for row in rows)
-    return sorted(found, key=lambda key: (SETS.index(key[0]), -key[2]))
+def _keys(rows: Rows, names: Sequence[str]) -> Iterable[tuple[str, str, float]]:
+    found = {(row["set"], row["method"], row["ratio"]) for row in rows}
+    return sorted(found, key=lambda key: (SETS.index(key[0]), -key[2], names.index(key[1])))
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     """What fits on a line of the terminal."""
     told = {"method": row["method"], "kept": row["ratio"], "n": row["n"]}
-    for measure in ("likelihood", "answer", "gold", "facts"):
+    for measure in ("gain", "answer", "gold", "facts"):
         told[measure] = row.get(measure, "")
     return told

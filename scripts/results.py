@@ -27,11 +27,13 @@ weights in the same process. Brackets hold 95 % bootstrap intervals, `n` is how 
 rests on. Settings were chosen on other items than these.
 
 - **likelihood**: the mean log-likelihood of the gold answer's tokens, in nats: higher is better.
+  **gain**: that, less the likelihood after the full prompt, item by item: rows with other `n`
+  rest on other items, and only gains can be compared between them.
 - **answer**, **gold**: the share of prompts that still hold the answer, and of the sentences that
   it rests on. **facts**: the numbers, ids and names of these sentences that are left.
 - **invented**: numbers in the result that the source does not hold.
 
-![Quality against tokens kept, one line for each method](../benchmarks/results/pruning.png)
+![Gain and survival against tokens kept, a line for each method](../benchmarks/results/pruning.png)
 """
 
 
@@ -72,7 +74,7 @@ def _budgets(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _tables(found: Mapping[str, Any]) -> Iterator[str]:
-    measures = ("likelihood", "f1", "answer", "gold", "facts", "invented", "used")
+    measures = ("likelihood", "gain", "f1", "answer", "gold", "facts", "invented", "used")
     for name, title in SETS.items():
         rows = [row for row in found["table"] if row["set"] == name]
         shown = [m for m in measures if any(m in row for row in rows)]

@@ -103,3 +103,8 @@ def test_commands_run(page: Path, desk: Path) -> None:
             assert words[:2] == ["pip", "install"], f"nothing runs this: {line}"
             continue
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+def test_the_page_of_results_is_up_to_date() -> None:
+    written = runpy.run_path(str(ROOT / "scripts" / "results.py"))
+    assert (ROOT / "docs" / "results.md").read_text() == written["page"]()
