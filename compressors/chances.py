@@ -12,6 +12,7 @@ import numpy as np
 
 from tersely.compressors.memory import Memory, key_of
 from tersely.compressors.paced import Pace
+from tersely.compressors.self_information import TokenScores
 from tersely.contracts import Context
 from tersely.errors import ModelError
 from tersely.models import resolve
@@ -37,31 +38,22 @@ REMEMBERED = 1_000_000
 """Tokens whose chances are kept for the next time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chances:
-    """The chance of each token to be kept, and the characters that it belongs to.
+class Chances(TokenScores):
+    """The chance of each token to be kept, and the characters that it belongs to."""
 
-    Token `i` is `text[starts[i]:ends[i]]`. Shape: (tokens,) each.
-    """
-
-    starts: Ints
-    ends: Ints
-    chances: Floats
-
-    def __len__(self) -> int:
-        return len(self.chances)
+    __slots__ = ()
 
     def of(self, units: Units, pool: Pool = "mean") -> Floats:
         """The chance of each unit; 0 for one that the classifier does not see. Shape: (units,)."""
         first = np.searchsorted(self.ends, units.starts, "right")
         after = np.searchsorted(self.starts, units.ends, "left")
         if pool == "mean":
-            sums = np.append(0, np.cumsum(self.chances))
+            sums = np.append(0, np.cumsum(self.scores))
             return np.asarray((sums[after] - sums[first]) / np.maximum(after - first, 1))
         ranges = np.column_stack((first, after)).ravel()
         if not len(ranges):
             return np.zeros(0)
-        highest = np.maximum.reduceat(np.append(self.chances, 0), ranges)[::2]
+        highest = np.maximum.reduceat(np.append(self.scores, 0), ranges)[::2]
         return np.where(after > first, highest, 0.0)
 
 

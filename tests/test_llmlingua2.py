@@ -99,7 +99,7 @@ def test_chances_are_the_model_s_own(folder: Path) -> None:
     solid = [bool(text[start:end].strip()) for start, end in offsets.tolist()]
     wanted = logits.softmax(-1)[0, 1:-1, 1].numpy()[solid]
     assert len(found) == len(wanted)
-    assert found.chances == pytest.approx(wanted, abs=0.01)
+    assert found.scores == pytest.approx(wanted, abs=0.01)
     assert found.ends.tolist() == offsets[solid, 1].tolist()
 
 
@@ -109,7 +109,7 @@ def test_padding_changes_nothing(folder: Path) -> None:
     together = chances(texts, classifier, CONTEXT)
     for text, found in zip(texts, together, strict=True):
         (alone,) = chances([text], classifier, CONTEXT)
-        assert found.chances == pytest.approx(alone.chances, abs=1e-5)
+        assert found.scores == pytest.approx(alone.scores, abs=1e-5)
 
 
 def test_the_longest_window_fits_the_model(folder: Path) -> None:
@@ -125,7 +125,7 @@ def test_the_longest_window_fits_the_model(folder: Path) -> None:
     assert [end for _, end in cut[:-1]] == [start for start, _ in cut[1:]]
     assert max(end - start for start, end in cut) <= classifier.max_length - 2
     (found,) = chances([TEXT], classifier, CONTEXT)
-    assert 0 < found.chances.min() < found.chances.max() < 1
+    assert 0 < found.scores.min() < found.scores.max() < 1
 
 
 def test_windows_are_cut_between_sentences_else_words(folder: Path) -> None:
@@ -143,7 +143,7 @@ def test_every_text_has_chances(tiny_classifier: Path, text: str) -> None:
     (found,) = chances([text], token_classifier(str(tiny_classifier)), CONTEXT)
     assert (np.diff(found.starts) >= 0).all()
     assert (found.starts < found.ends).all()
-    assert ((found.chances >= 0) & (found.chances <= 1)).all()
+    assert ((found.scores >= 0) & (found.scores <= 1)).all()
     for pool in ("mean", "max"):
         worth = found.of(split(text, "word"), pool)
         assert ((worth >= 0) & (worth <= 1)).all()
