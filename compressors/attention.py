@@ -13,7 +13,6 @@ from tersely.compressors.heads import attention
 from tersely.compressors.prune import ByLanguageModel
 from tersely.contracts import Context
 from tersely.documents import documents_of
-from tersely.lexical import standardised
 from tersely.nearby import smoothed
 from tersely.order import Order
 from tersely.prompt import Prompt
@@ -50,7 +49,5 @@ class Attention(ByLanguageModel):
         texts = [one.text for one in units]
         looked = attention(texts, prompt.question, self.model, heads, context)
         sums = [scores.sums(one) for scores, one in zip(looked, units, strict=True)]
-        values = smoothed(
-            standardised(np.concatenate(sums)), units, documents_of(units), self.reach
-        )
+        values = smoothed(np.concatenate(sums), units, documents_of(units), self.reach)
         return np.split(values, np.cumsum([len(one) for one in units])[:-1])

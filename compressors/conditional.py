@@ -32,11 +32,15 @@ class Heard:
     own: TokenScores
     tail: TokenScores
 
+    @property
+    def likelihood(self) -> float:
+        """The mean log-likelihood of the tail after the text; 0 for an empty one."""
+        return float(-self.tail.scores.mean()) if len(self.tail) else 0.0
+
 
 def answerability(texts: Sequence[str], tail: str, lm: str, context: Context) -> Floats:
     """The mean log-likelihood of a tail after each text. Shape: (texts,)."""
-    heard = with_tail(texts, tail, lm, context)
-    return np.array([-one.tail.scores.mean() if len(one.tail) else 0.0 for one in heard])
+    return np.array([one.likelihood for one in with_tail(texts, tail, lm, context)])
 
 
 def with_tail(texts: Sequence[str], tail: str, lm: str, context: Context) -> list[Heard]:

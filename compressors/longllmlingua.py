@@ -79,7 +79,7 @@ class LongLLMLingua(ByLanguageModel):
         documents = [document for cut in cuts for document in cut.texts]
         heard = with_tail(documents, f"\n{prompt.question} {RESTRICTIVE}", self.model, context)
         words = [one.own for one in heard]
-        likely = np.array([-one.tail.scores.mean() for one in heard])
+        likely = np.array([one.likelihood for one in heard])
         sizes = np.array([len(one.own) for one in heard], np.float64)
         kept = leading(likely, sizes, self.coarse * room(prompt, context))
         if prompt.question:

@@ -35,22 +35,19 @@ def heads_of(name: str) -> tuple[Head, ...]:
     """
     folder = place_of(name)
     if (folder / artefact.PAGE).is_file():
-        artefact.check_model(artefact.page(folder, RECIPE), resolve(name))
-        return heads_in(folder)
+        about = artefact.page(folder, RECIPE)
+        artefact.check_model(about, resolve(name))
+        try:
+            return _HEADS.validate_python(about.settings.get("heads"))
+        except ValidationError as error:
+            raise ModelError(
+                f"{folder / artefact.PAGE} is damaged: {first_fault(error)}"
+            ) from error
     if name in KNOWN:
         return KNOWN[name]
     raise ModelError(
         f"it is not known which heads of {name!r} see relevance: tersely models calibrate {name}"
     )
-
-
-def heads_in(folder: Path) -> tuple[Head, ...]:
-    """The heads that a calibration kept in a folder. Raises ModelError when it is damaged."""
-    about = artefact.page(folder, RECIPE)
-    try:
-        return _HEADS.validate_python(about.settings.get("heads"))
-    except ValidationError as error:
-        raise ModelError(f"{folder / artefact.PAGE} is damaged: {first_fault(error)}") from error
 
 
 def place_of(name: str) -> Path:
