@@ -10,7 +10,7 @@ from pydantic import Field
 
 from tersely.calibration import heads_of
 from tersely.compressors.heads import attention
-from tersely.compressors.prune import ByLanguageModel
+from tersely.compressors.prune import ByLanguageModel, apart
 from tersely.contracts import Context
 from tersely.documents import documents_of
 from tersely.nearby import smoothed
@@ -50,4 +50,4 @@ class Attention(ByLanguageModel):
         looked = attention(texts, prompt.question, self.model, heads, context)
         sums = [scores.sums(one) for scores, one in zip(looked, units, strict=True)]
         values = smoothed(np.concatenate(sums), units, documents_of(units), self.reach)
-        return np.split(values, np.cumsum([len(one) for one in units])[:-1])
+        return apart(values, units)

@@ -13,7 +13,7 @@ from pydantic import Field
 from tersely.compressors.controller import Choose, nearness
 from tersely.compressors.controller import ready as can_choose
 from tersely.compressors.policy import Pooled, policy_at, pooled, require_policy
-from tersely.compressors.prune import Pruner
+from tersely.compressors.prune import Pruner, apart
 from tersely.contracts import Context, StageModel
 from tersely.documents import documents_of
 from tersely.lexical import STOPWORDS, TERM
@@ -103,7 +103,7 @@ class _Shots(Pruner):
             scores = policy.log_odds(SHOTS, features(read, asked))
         else:
             scores = nearness(texts, prompt.question, self.choose, self.encoder)
-        return np.split(scores, np.cumsum([len(one) for one in units])[:-1])
+        return apart(scores, units)
 
 
 class _Words(Pruner):
@@ -118,10 +118,10 @@ class _Words(Pruner):
         if not self.policy:
             return _rarity(units)
         policy = policy_at(self.policy, NAME)
-        apart = [each for one in units for each in _by_document(one)]
-        read = pooled(apart, policy.encoder, context)
+        pieces = [each for one in units for each in _by_document(one)]
+        read = pooled(pieces, policy.encoder, context)
         scores = np.concatenate([policy.log_odds(WORDS, one.states) for one in read])
-        return np.split(scores, np.cumsum([len(one) for one in units])[:-1])
+        return apart(scores, units)
 
     def ranks(self, units: Units, facts: Sequence[Span]) -> Ints:
         """What carries the reasoning goes before all other words."""
@@ -177,12 +177,12 @@ def _by_document(units: Units) -> list[Units]:
     """The words of each demonstration, with its text alone: it is read as it was in training."""
     numbers = documents_of([units])
     groups = np.split(np.arange(len(units)), np.flatnonzero(np.diff(numbers)) + 1)
-    apart = []
+    pieces = []
     for group in groups if len(units) else []:
         start, end = int(units.starts[group[0]]), int(units.ends[group[-1]])
         text = units.text[start:end]
-        apart.append(Units(text, units.starts[group] - start, units.ends[group] - start))
-    return apart
+        pieces.append(Units(text, units.starts[group] - start, units.ends[group] - start))
+    return pieces
 
 
 def _rarity(units: Sequence[Units]) -> list[Floats]:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from tersely.artefact import page
 from tersely.compressors.controller import RECIPE, Choose, controller, nearness, ready
-from tersely.compressors.prune import Pruner
+from tersely.compressors.prune import Pruner, apart
 from tersely.contracts import Context
 from tersely.errors import require
 from tersely.models import resolve
@@ -61,7 +61,7 @@ class DynaICL(Pruner):
     def values(self, units: Sequence[Units], prompt: Prompt, context: Context) -> Sequence[Floats]:
         texts = [text for one in units for text in one.texts]
         scores = nearness(texts, prompt.question, self.choose, self.encoder)
-        return np.split(scores, np.cumsum([len(one) for one in units])[:-1])
+        return apart(scores, units)
 
     def needless(self, prompt: Prompt, context: Context) -> bool:
         if context.limit is None:

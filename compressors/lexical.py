@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from tersely.compressors.prune import Pruner
+from tersely.compressors.prune import Pruner, apart
 from tersely.contracts import Context
 from tersely.documents import documents_of
 from tersely.lexical import best_of_group, centrality, relevance, standardised
@@ -38,7 +38,7 @@ class Lexical(Pruner):
             scores = standardised(scores) + self.document * standardised(group)
         else:
             scores = standardised(centrality(texts)) + self.lead * standardised(_early(units))
-        return np.split(scores, np.cumsum([len(one) for one in units])[:-1])
+        return apart(scores, units)
 
 
 def _early(units: Sequence[Units]) -> Floats:

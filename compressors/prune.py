@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tersely.contracts import Context, StageModel
 from tersely.errors import require
@@ -112,6 +114,11 @@ def within_reach(prompt: Prompt) -> list[int]:
             reach = [i for i in reach if i < at]
         at += len(leaf.segments)
     return reach
+
+
+def apart(row: NDArray[Any], units: Sequence[Units]) -> list[NDArray[Any]]:
+    """Of a row of numbers for the units of all texts, what belongs to each text."""
+    return np.split(row, np.cumsum([len(one) for one in units])[:-1])
 
 
 def room(prompt: Prompt, context: Context) -> float:

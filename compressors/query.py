@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from tersely.compressors.prune import Pruner
+from tersely.compressors.prune import Pruner, apart
 from tersely.compressors.sentences import similarity
 from tersely.contracts import Context
 from tersely.documents import documents_of, named_in, titled, titles_of
@@ -79,7 +79,7 @@ class Query(Pruner):
         if self.linked and prompt.question:
             named = _named(values, units, groups, prompt.question)
             values = values + self.linked * scores.std() * named[groups]
-        return np.split(values, np.cumsum([len(one) for one in units])[:-1])
+        return apart(values, units)
 
     def _scores(
         self, texts: Sequence[str], units: Sequence[Units], prompt: Prompt, context: Context

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from tersely.compressors.prune import Pruner
+from tersely.compressors.prune import Pruner, apart
 from tersely.compressors.sentences import similarity
 from tersely.contracts import Context
 from tersely.documents import documents_of
@@ -64,7 +63,7 @@ class Recomp(Pruner):
         if self.document:
             group = best_of_group(scores, documents_of(units))
             scores = standardised(scores) + self.document * standardised(group)
-        return _apart(scores, units)
+        return apart(scores, units)
 
     def weighed(
         self, segments: Sequence[Segment], prompt: Prompt, context: Context
@@ -75,7 +74,7 @@ class Recomp(Pruner):
         fit = self._fit(np.concatenate([part.values for part in parts]), units, prompt, context)
         return [
             replace(part, ranks=np.where(good | (part.ranks >= FORCED), part.ranks, NEVER))
-            for part, good in zip(parts, _apart(fit, units), strict=True)
+            for part, good in zip(parts, apart(fit, units), strict=True)
         ]
 
     def _fit(
@@ -98,11 +97,6 @@ class Recomp(Pruner):
         if not prompt.question:
             return np.zeros(len(read))
         return similarity(read, prompt.question, self.model, context)
-
-
-def _apart(row: NDArray[Any], units: Sequence[Units]) -> list[NDArray[Any]]:
-    """What belongs to each text."""
-    return np.split(row, np.cumsum([len(one) for one in units])[:-1])
 
 
 def _titled(units: Units) -> Iterator[str]:
