@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,6 +30,9 @@ SPOKEN = ("nq", "hotpot")
 """Sets with short answers, for which the model is asked to answer itself."""
 
 HALF, QUARTER, EIGHTH = 0.5, 0.25, 0.125
+
+Key = tuple[str, int, str, float]
+"""Set, item, method and ratio."""
 
 FACT = regex.compile(
     r"https?://\S+|\b\w*\d[\w.,:/-]*\b|(?<=[\p{Ll},;] )\p{Lu}[\p{L}'-]+(?: \p{Lu}[\p{L}'-]+)*"
@@ -81,13 +84,15 @@ TIERS = {"all": (ALL, SOME, FEW), "quick": (ALL,), "models": (SOME,), "packages"
 
 METHODS: tuple[Method, ...] = (
     Method("full prompt", lambda item, _: item.context, ALL, (1.0,), (1.0,)),
-    Method("truncate", ours("truncate"), ALL),
-    Method("BM25 sentences", ours({"lexical": {"document": 0}}), ALL),
-    Method("MiniLM sentences", ours({"recomp": {"fill": "word"}}), ALL),
-    Method("MiniLM documents", ours({"recomp": {"unit": "paragraph", "fill": "word"}}), ALL),
-    Method("query", ours("query"), ALL, read=(QUARTER, EIGHTH)),
-    Method("none", lambda item, _: "", SOME, (0.0,), (0.0,)),
-    Method("random", ours("random"), SOME, read=EVERY),
+    Method("none", lambda item, _: "", ALL, (0.0,), (0.0,)),
+    Method("random", ours("random"), ALL, read=EVERY),
+    Method("truncate", ours("truncate"), ALL, read=EVERY),
+    Method("BM25 sentences", ours({"lexical": {"document": 0}}), ALL, read=EVERY),
+    Method("MiniLM sentences", ours({"recomp": {"fill": "word"}}), ALL, read=EVERY),
+    Method(
+        "MiniLM documents", ours({"recomp": {"unit": "paragraph", "fill": "word"}}), ALL, read=EVERY
+    ),
+    Method("query", ours("query"), ALL, read=EVERY),
     Method("lexical", ours("lexical"), SOME),
     Method("query, order kept", ours({"query": {"order": "kept"}}), SOME),
     Method("query, words alone", ours({"query": {"encoder": ""}}), SOME, read=EVERY),
@@ -119,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         measure(given.data, rows, given)
     names = [method.name for method in METHODS]
     asked = Options(given.data, given.out, given.quick)
-    pruning_report.write(asked, _read(rows), given.reader, names)
+    pruning_report.write(asked, list(_known(rows).values()), given.reader, names)
 
 
 def measure(data: Path, rows: Path, given: argparse.Namespace) -> None:
@@ -128,7 +133,7 @@ def measure(data: Path, rows: Path, given: argparse.Namespace) -> None:
 
     torch.set_num_threads(THREADS)
     part, parts = map(int, given.part.split("/"))
-    done = {(r["set"], r["item"], r["method"], r["ratio"]) for r in _read(rows)}
+    done = {key: "likelihood" in row or "failed" in row for key, row in _known(rows).items()}
     rows.mkdir(parents=True, exist_ok=True)
     work = [
         (at, item)
@@ -154,11 +159,12 @@ def _in_turn(data: Path, count: int) -> Iterator[tuple[int, Item]]:
 
 
 def _rows(
-    at: int, item: Item, done: set[Any], given: argparse.Namespace
+    at: int, item: Item, done: Mapping[Key, bool], given: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
     for method in (one for one in METHODS if one.count in TIERS[given.tier]):
         for ratio in method.ratios if at < method.count else ():
-            if (item.set, at, method.name, ratio) not in done:
+            was_read = done.get((item.set, at, method.name, ratio))
+            if was_read is None or (ratio in method.read and not was_read):
                 key = {"set": item.set, "item": at, "method": method.name, "ratio": ratio}
                 speaks = item.set in SPOKEN and at < SOME
                 yield key | _measured(item, method, ratio, given.reader, speaks=speaks)
@@ -219,10 +225,15 @@ def _kept_at(quick: bool, reader: str) -> Path:
     return home() / "benchmarks" / f"pruning-{key:08x}{'-quick' if quick else ''}"
 
 
-def _read(rows: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+def _known(rows: Path) -> dict[Key, dict[str, Any]]:
+    """What was measured; a row that was read stands before one that was only looked at."""
+    found: dict[Key, dict[str, Any]] = {}
     for path in sorted(rows.glob("part-*.jsonl")):
-        found += [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            key = (row["set"], row["item"], row["method"], row["ratio"])
+            if key not in found or "likelihood" in row:
+                found[key] = row
     return found
 
 
