@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -16,8 +16,21 @@ from tersely.prompt import Kind, Prompt
 Need = Literal["question", "causal_lm", "classifier", "encoder", "llm", "embeds", "syntax"]
 """What a stage can't work without: a question, weights of a kind, a backend, soft prompts."""
 
-Capability = Literal["embeds", "logprobs", "prefix_sharing", "stream", "parallel"]
-"""What a backend can do beyond answering."""
+Capability = Literal[
+    "embeds",
+    "logprobs",
+    "alternatives",
+    "prefill",
+    "mixes",
+    "prefix_sharing",
+    "stream",
+    "parallel",
+]
+"""What a backend can do beyond answering.
+
+`alternatives`: it tells the likeliest tokens at each place. `prefill`: a last turn of the
+assistant is gone on with. `mixes`: it answers several prompts with one answer (see `Mixing`).
+"""
 
 
 @runtime_checkable
@@ -149,7 +162,8 @@ class StageModel(BaseModel):
 class Request:
     """A question to a backend.
 
-    `logprobs` asks for the log-probability of every token made (capability `logprobs`).
+    `logprobs` asks for every token made and its log-probability (capability `logprobs`), and
+    `alternatives` for that many of the likeliest tokens at each place (capability `alternatives`).
     `raw` sends the text as it is, without the model's chat template.
     """
 
@@ -160,6 +174,7 @@ class Request:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     logprobs: bool = False
+    alternatives: int = 0
     raw: bool = False
 
 
@@ -168,22 +183,34 @@ FinishReason = Literal["stop", "length", "cancelled", "other"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """A backend's answer. `logprobs` are natural logarithms, one for each token made."""
+    """A backend's answer.
+
+    `logprobs` are natural logarithms, one for each token made, and `tokens` are their texts, where
+    they were asked for: together `text`, but for stop strings cut away. `alternatives` are the
+    likeliest tokens at each place, by their texts, with their logarithms.
+    """
 
     text: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
     finish_reason: FinishReason = "stop"
     logprobs: tuple[float, ...] = ()
+    tokens: tuple[str, ...] = ()
+    alternatives: tuple[Mapping[str, float], ...] = ()
     model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """A piece of a streamed answer; the last one carries the whole completion."""
+    """A piece of a streamed answer; the last one carries the whole completion.
+
+    `tokens` and `logprobs` are those that came since the chunk before, where they were asked for.
+    """
 
     text: str
     completion: Completion | None = None
+    tokens: tuple[str, ...] = ()
+    logprobs: tuple[float, ...] = ()
 
 
 @runtime_checkable
@@ -198,15 +225,15 @@ class Backend(Protocol):
     def astream(self, request: Request, /) -> AsyncIterator[Chunk]: ...
 
 
-Steps = Generator[Sequence[Request], Sequence[Completion], Completion]
-"""A conversation with a backend: yields requests, is sent completions, returns the answer."""
-
-
 @runtime_checkable
-class Plan(Protocol):
-    """A way of asking that takes several calls. It does no I/O itself."""
+class Mixing(Protocol):
+    """A backend that can give several prompts one answer (capability `mixes`).
 
-    def steps(self, request: Request, context: Context, /) -> Steps: ...
+    Each token is drawn from the mean of what the prompts make likely, by their weights, and is
+    then read by all of them.
+    """
+
+    def mix(self, requests: Sequence[Request], weights: Sequence[float], /) -> Completion: ...
 
 
 class Adapter(Protocol):

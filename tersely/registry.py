@@ -12,6 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from tersely.contracts import Backend, Stage
 from tersely.errors import ConfigError, MissingExtra, UnknownName, first_fault
+from tersely.plans import Plan
+from tersely.retrieval import Embedder
 
 if TYPE_CHECKING:
     from tersely.training import TrainerModel
@@ -41,6 +43,8 @@ STAGES: dict[str, str] = {
 }
 
 PLANS: dict[str, str] = {}
+
+EMBEDDERS: dict[str, str] = {}
 
 TRAINERS: dict[str, str] = {
     "definition": "tersely.compressors.train_definition:SearchDefinition",
@@ -120,6 +124,22 @@ def backend(name: str, /, **settings: Any) -> Backend:
     if name not in BACKENDS:
         raise UnknownName("backend", name, BACKENDS)
     built: Backend = _built("backend", name, _open(BACKENDS[name]), settings)
+    return built
+
+
+def plan(name: str, /, **settings: Any) -> Plan:
+    """Build the plan of that name. Raises as `stage` does."""
+    if name not in PLANS:
+        raise UnknownName("plan", name, PLANS)
+    built: Plan = _built("plan", name, _open(PLANS[name]), settings)
+    return built
+
+
+def embedder(name: str, /, **settings: Any) -> Embedder:
+    """Build the embedder of that name. Raises as `stage` does."""
+    if name not in EMBEDDERS:
+        raise UnknownName("embedder", name, EMBEDDERS)
+    built: Embedder = _built("embedder", name, _open(EMBEDDERS[name]), settings)
     return built
 
 

@@ -12,13 +12,13 @@ from statistics import median
 import pytest
 
 import tersely
-from tersely.registry import BACKENDS, PLANS, STAGES, TRAINERS
+from tersely.registry import BACKENDS, EMBEDDERS, PLANS, STAGES, TRAINERS
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("middleware", "compressors", "rag", "sot", "backends")
 HEAVY = {
     *("torch", "transformers", "openai", "anthropic", "langchain_core", "tiktoken", "bm25s"),
-    "llama_index",
+    *("llama_index", "faiss", "sentence_transformers", "wordllama", "onnxruntime", "onnx"),
 }
 MAY_OPEN_HEAVY = {
     "middleware/pipeline.py": {"langchain_core"},  # a Pipeline is a Runnable
@@ -158,7 +158,12 @@ def test_a_name_that_is_not_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", [*STAGES.values(), *PLANS.values(), *TRAINERS.values(), *BACKENDS.values()]
+    "address",
+    [
+        address
+        for table in (STAGES, PLANS, TRAINERS, BACKENDS, EMBEDDERS)
+        for address in table.values()
+    ],
 )
 def test_every_address_opens(address: str) -> None:
     module, _, attribute = address.partition(":")

@@ -4,25 +4,52 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
+from tersely import plans
 from tersely.backends.scripted import ScriptedBackend
-from tersely.contracts import Completion, Request, Steps
-from tersely.errors import BackendError
-from tersely.middleware.drive import adrive, drive
+from tersely.contracts import Chunk, Completion, Request
+from tersely.errors import BackendError, ConfigError, StageError
+from tersely.middleware.drive import adrive, astream, drive, stream
+from tersely.plans import Steps
 from tersely.prompt import Prompt, Segment
+from tersely.retrieval import Passage
 
-Drive = Callable[[Steps, Any], Completion]
+Drive = Callable[..., Completion]
+Stream = Callable[..., Iterable[Chunk]]
 
 
-def async_drive(steps: Steps, backend: Any) -> Completion:
-    return asyncio.run(adrive(steps, backend))
+def async_drive(*given: Any) -> Completion:
+    return asyncio.run(adrive(*given))
+
+
+def async_stream(*given: Any) -> list[Chunk]:
+    async def heard() -> list[Chunk]:
+        return [chunk async for chunk in astream(*given)]
+
+    return asyncio.run(heard())
 
 
 both = pytest.mark.parametrize("run", [drive, async_drive])
+both_streams = pytest.mark.parametrize("run", [stream, async_stream])
+
+
+class Library:
+    """Finds the words of a question."""
+
+    def search(self, question: str, k: int, /) -> list[Passage]:
+        return [Passage(text=word) for word in question.split()[:k]]
+
+    async def asearch(self, question: str, k: int, /) -> list[Passage]:
+        return self.search(question, k)
+
+
+class Mixed(ScriptedBackend):
+    def mix(self, requests: Sequence[Request], weights: Sequence[float], /) -> Completion:
+        return Completion(text=f"{len(requests)} prompts, {sum(weights):g}")
 
 
 def ask(text: str) -> Request:
@@ -30,8 +57,8 @@ def ask(text: str) -> Request:
 
 
 def outline_then_points() -> Steps:
-    (outline,) = yield [ask("outline")]
-    points = yield [ask(line) for line in outline.text.split()]
+    (outline,) = yield from plans.ask([ask("outline")])
+    points = yield from plans.ask([ask(line) for line in outline.text.split()])
     return Completion(text=" / ".join(point.text for point in points))
 
 
@@ -56,9 +83,9 @@ def test_a_plan_without_calls(run: Drive) -> None:
 def test_a_plan_may_handle_the_backends_error(run: Drive) -> None:
     def steps() -> Steps:
         try:
-            yield [ask("hard")]
+            yield from plans.ask([ask("hard")])
         except BackendError:
-            (easy,) = yield [ask("easy")]
+            (easy,) = yield from plans.ask([ask("easy")])
             return easy
         raise AssertionError("the error did not arrive")
 
@@ -109,4 +136,98 @@ async def test_cancelling_closes_the_plan() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert inspect.getgeneratorstate(steps) == inspect.GEN_CLOSED
+
+
+@both
+def test_a_plan_searches(run: Drive) -> None:
+    def steps() -> Steps:
+        found = yield from plans.search("who wrote it", 2)
+        return Completion(text=" ".join(one.text for one in found))
+
+    assert run(steps(), ScriptedBackend([]), Library()).text == "who wrote"
+
+
+@both
+def test_a_plan_that_has_nothing_to_search_in(run: Drive) -> None:
+    def steps() -> Steps:
+        yield from plans.search("who", 1)
+        raise AssertionError("nothing can be found")
+
+    with pytest.raises(ConfigError, match="pass a searcher"):
+        run(steps(), ScriptedBackend([]))
+
+
+@both
+def test_a_plan_mixes(run: Drive) -> None:
+    def steps() -> Steps:
+        return (yield from plans.mix([ask("a"), ask("b")], [0.25, 0.75]))
+
+    assert run(steps(), Mixed([])).text == "2 prompts, 1"
+    with pytest.raises(ConfigError, match="can't mix"):
+        run(steps(), ScriptedBackend([]))
+
+
+def sentence_by_sentence() -> Steps:
+    yield from plans.say("> ")
+    first = yield from plans.listen(ask("tell"), until=lambda text: "." in text)
+    rest = yield from plans.listen(ask("go on"), aloud=True)
+    return Completion(text=first.text + rest.text)
+
+
+@both_streams
+def test_what_a_plan_says_is_shown_as_it_comes(run: Stream) -> None:
+    backend = ScriptedBackend(["One. Two. Three.", "and more"])
+    *shown, last = run(sentence_by_sentence(), backend)
+    assert [chunk.text for chunk in shown] == ["> ", "and ", "more"]
+    assert last.completion is not None
+    assert last.completion.text == "One. and more"
+
+
+@both
+def test_an_answer_that_is_broken_off_tells_so(run: Drive) -> None:
+    def steps() -> Steps:
+        return (yield from plans.listen(ask("tell"), until=lambda text: "." in text))
+
+    answer = run(steps(), ScriptedBackend(["One. Two."]))
+    assert (answer.text, answer.finish_reason) == ("One. ", "cancelled")
+
+
+@both
+def test_breaking_off_ends_the_stream(run: Drive) -> None:
+    ended = []
+
+    class Endless(ScriptedBackend):
+        def stream(self, request: Request, /) -> Iterator[Chunk]:
+            try:
+                while True:
+                    yield Chunk(text="on ", tokens=("on ",), logprobs=(-0.5,))
+            finally:
+                ended.append(True)
+
+    def steps() -> Steps:
+        return (yield from plans.listen(ask("tell"), until=lambda text: len(text) > 7))
+
+    answer = run(steps(), Endless([]))
+    assert (answer.tokens, answer.logprobs) == (("on ",) * 3, (-0.5,) * 3)
+    assert ended
+
+
+@both
+def test_a_plan_that_is_sent_what_it_did_not_ask_for(run: Drive) -> None:
+    class Confused(ScriptedBackend):
+        def complete(self, requests: Sequence[Request], /) -> Any:
+            return "an answer"
+
+    with pytest.raises(StageError, match="was sent 'an answer'"):
+        run(outline_then_points(), Confused([]))
+
+
+@both_streams
+def test_a_reader_who_stops_early_closes_the_plan(run: Stream) -> None:
+    steps = sentence_by_sentence()
+    chunks = iter(run(steps, ScriptedBackend(["One.", "and more"])))
+    assert next(chunks).text == "> "
+    if isinstance(chunks, Generator):
+        chunks.close()
     assert inspect.getgeneratorstate(steps) == inspect.GEN_CLOSED

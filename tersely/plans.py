@@ -1,0 +1,104 @@
+"""Ways of asking that take several calls, and what they say to whoever carries them out.
+
+A plan is a generator. It does no I/O: it yields what it wants done and is sent what came of it.
+The helpers here do one of both and give the result its type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from tersely.contracts import Chunk, Completion, Context, Request
+from tersely.errors import StageError
+from tersely.retrieval import Passage
+
+Until = Callable[[str], bool]
+"""Whether an answer, as far as it came, is long enough."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """Ask one request and listen while the answer is made.
+
+    It is broken off as soon as `until` says so. What is said `aloud` is shown to the caller as it
+    comes.
+    """
+
+    request: Request
+    until: Until | None = None
+    aloud: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mix:
+    """Ask several requests for one answer; `weights` add up to 1 (see `contracts.Mixing`)."""
+
+    requests: tuple[Request, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """Look for passages."""
+
+    question: str
+    k: int
+
+
+Step = Sequence[Request] | Listen | Mix | Search | Chunk
+"""Requests to answer side by side, or one of the above; a Chunk is shown to the caller."""
+
+Reply = Sequence[Completion] | Completion | Sequence[Passage] | None
+
+Steps = Generator[Step, Reply, Completion]
+"""A conversation with a backend and a searcher, that returns the answer."""
+
+
+@runtime_checkable
+class Plan(Protocol):
+    """A way of asking that takes several calls. It does no I/O itself."""
+
+    def steps(self, request: Request, context: Context, /) -> Steps: ...
+
+
+def ask(requests: Sequence[Request]) -> Generator[Step, Reply, list[Completion]]:
+    """The answers to some requests, in their order."""
+    found = yield list(requests)
+    if not isinstance(found, Sequence) or not all(isinstance(one, Completion) for one in found):
+        raise StageError(f"a plan asked {len(requests)} requests and was sent {found!r}")
+    return [one for one in found if isinstance(one, Completion)]
+
+
+def listen(
+    request: Request, *, until: Until | None = None, aloud: bool = False
+) -> Generator[Step, Reply, Completion]:
+    """The answer to one request, or its beginning up to where `until` was content."""
+    return _completion((yield Listen(request=request, until=until, aloud=aloud)))
+
+
+def mix(
+    requests: Sequence[Request], weights: Sequence[float]
+) -> Generator[Step, Reply, Completion]:
+    """One answer to several requests."""
+    return _completion((yield Mix(requests=tuple(requests), weights=tuple(weights))))
+
+
+def search(question: str, k: int) -> Generator[Step, Reply, list[Passage]]:
+    """The best passages for a question."""
+    found = yield Search(question=question, k=k)
+    if not isinstance(found, Sequence):
+        raise StageError(f"a plan searched for {question!r} and was sent {found!r}")
+    return [one for one in found if isinstance(one, Passage)]
+
+
+def say(text: str) -> Generator[Step, Reply, None]:
+    """Show a piece of the answer to the caller."""
+    yield Chunk(text=text)
+
+
+def _completion(found: Reply) -> Completion:
+    if not isinstance(found, Completion):
+        raise StageError(f"a plan listened to one answer and was sent {found!r}")
+    return found
