@@ -113,6 +113,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="two items of each set")
     parser.add_argument("--part", default="1/1", help="which share of the items this process takes")
     parser.add_argument("--tier", choices=TIERS, default="all", help="which methods it takes")
+    parser.add_argument("--count", type=int, default=ALL, help="items of each set at most")
+    parser.add_argument("--ratio", type=float, help="this share of the tokens alone")
     parser.add_argument("--report", action="store_true", help="only sum up what was measured")
     parser.add_argument("--reader", default=MODEL, help="the model that reads the results")
     given = parser.parse_args(argv)
@@ -137,7 +139,7 @@ def measure(data: Path, rows: Path, given: argparse.Namespace) -> None:
     rows.mkdir(parents=True, exist_ok=True)
     work = [
         (at, item)
-        for at, item in _in_turn(data, 2 if given.quick else ALL)
+        for at, item in _in_turn(data, 2 if given.quick else given.count)
         if at % parts == part - 1
     ]
     name = f"part-{given.tier}-{part}-{parts}.jsonl"
@@ -162,12 +164,18 @@ def _rows(
     at: int, item: Item, done: Mapping[Key, bool], given: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
     for method in (one for one in METHODS if one.count in TIERS[given.tier]):
-        for ratio in method.ratios if at < method.count else ():
+        for ratio in _ratios(method, given) if at < method.count else ():
             was_read = done.get((item.set, at, method.name, ratio))
             if was_read is None or (ratio in method.read and not was_read):
                 key = {"set": item.set, "item": at, "method": method.name, "ratio": ratio}
                 speaks = item.set in SPOKEN and at < SOME
                 yield key | _measured(item, method, ratio, given.reader, speaks=speaks)
+
+
+def _ratios(method: Method, given: argparse.Namespace) -> tuple[float, ...]:
+    """Where a method is measured; all for what keeps everything or nothing."""
+    wanted = (given.ratio, 0.0, 1.0)
+    return method.ratios if given.ratio is None else tuple(r for r in method.ratios if r in wanted)
 
 
 def _measured(

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import MODEL, THREADS, Options, cut_to, forget, manual
-from benchmarks.pruning_peers import PEERS, llmlingua2
+from benchmarks.pruning_peers import AS_LOADED, llmlingua2, peers
+from tersely.weights import Precision
 
 KEPT = 0.25
 BARE = "one forward pass"
@@ -25,13 +26,19 @@ RECIPES = (
     "random",
     "none",
 )
-RIVALS = {
+PACKAGES = {
     "llmlingua (package)": "llmlingua",
     "longllmlingua (package)": "longllmlingua",
     "selective-context (package)": "selective_context",
     "llmlingua-2 (package)": "llmlingua2",
 }
 """Each package and the recipe of ours that does the same. LLMLingua-2 has random weights."""
+
+LOADED = f", {AS_LOADED}"
+"""Added to the name of a package that loads its model by its own default for a CPU."""
+
+RIVALS = PACKAGES | {f"{name}{LOADED}": ours for name, ours in PACKAGES.items()}
+"""Each package twice: on the very weights that ours read, and as it loads them by itself."""
 
 PASSAGE = 600
 """Characters of a passage of the manual: as long as those of Natural Questions."""
@@ -106,7 +113,9 @@ def works(asked: Asked, classifier: str) -> dict[str, Callable[[], str]]:
         return work
 
     def theirs(name: str) -> Callable[[], str]:
-        peer = PEERS.get(name) or llmlingua2(Path(classifier))
+        precision: Precision = AS_LOADED if name.endswith(LOADED) else "auto"
+        package = name.removesuffix(LOADED)
+        peer = peers(precision).get(package) or llmlingua2(Path(classifier), precision)
         return lambda: peer(asked.documents, asked.question, KEPT)
 
     return (

