@@ -12,7 +12,7 @@ from tersely.compressors.paced import Pace
 from tersely.contracts import Context
 from tersely.models import resolve
 from tersely.units import Floats
-from tersely.weights import Encoder, Precision, encoder
+from tersely.weights import Encoder, Precision, encoder, prompts
 
 Vectors = NDArray[np.float32]
 
@@ -81,10 +81,3 @@ def _encoded(
     size = lambda named: work[named[0]]  # noqa: E731
     for batch in PACE.batches(texts, size, BATCH, reader=loaded, context=context):
         yield batch, loaded.vectors([text for _, text in batch])
-
-
-def prompts(loaded: Encoder) -> tuple[str, str]:
-    """What the model wants to stand before a question, and before a text."""
-    known = getattr(loaded.model, "prompts", None) or {}
-    told = known.get("document") or known.get("passage") or ""
-    return known.get("query") or "", told

@@ -12,12 +12,11 @@ import numpy as np
 from pydantic import Field
 
 from tersely.artefact import About, save, weights_hash
-from tersely.compressors.sentences import prompts
 from tersely.convert import quiet
 from tersely.errors import ConfigError, require
 from tersely.models import resolve
 from tersely.training import Fit, Row, TrainerModel, Training
-from tersely.weights import Encoder, encoder
+from tersely.weights import Encoder, encoder, prompts
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 TENSORS = "model.safetensors"
 PAGE = "tersely.json"
 
+TELLING = ("*.safetensors", "*.json", "*.txt", "*.model")
+"""The files of a model that decide what it says."""
+
 
 def _versions() -> dict[str, str]:
     found: dict[str, str] = {}
@@ -122,6 +125,19 @@ def weights_hash(folder: Path) -> str:
         told = path.stat()
         digest.update(_hash(path, told.st_mtime_ns, told.st_size).encode())
     return digest.hexdigest()
+
+
+def model_hash(folder: Path) -> str:
+    """The hash of all that decides what a model says: weights, settings, tokenizer.
+
+    Each file is read once as long as it stays the same. 16 hex digits.
+    """
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in TELLING for path in folder.rglob(pattern)}):
+        told = path.stat()
+        name = path.relative_to(folder).as_posix()
+        digest.update(f"{name} {_hash(path, told.st_mtime_ns, told.st_size)}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 @cache

@@ -44,7 +44,10 @@ STAGES: dict[str, str] = {
 
 PLANS: dict[str, str] = {}
 
-EMBEDDERS: dict[str, str] = {}
+EMBEDDERS: dict[str, str] = {
+    "sentence_transformers": "tersely.rag.embed_sentence_transformers:SentenceTransformers",
+    "static": "tersely.rag.embed_static:Static",
+}
 
 TRAINERS: dict[str, str] = {
     "definition": "tersely.compressors.train_definition:SearchDefinition",

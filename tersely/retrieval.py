@@ -13,6 +13,14 @@ Vectors = NDArray[np.float32]
 """Rows of length 1. Shape: (texts, width)."""
 
 
+def unit(rows: NDArray[np.floating[Any]]) -> Vectors:
+    """The rows, each of length 1; a row of zeros stays one. Shape: (texts, width)."""
+    found = rows.astype(np.float32)
+    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    np.divide(found, lengths, out=found, where=lengths > 0)
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
     """A stretch of a text that was found for a question.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from inspect import signature
 from pathlib import Path
@@ -52,9 +52,16 @@ def causal_lm(name: str = "smollm2", *, precision: Precision = "auto") -> Causal
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoder:
-    """A sentence encoder ready to run."""
+    """A sentence encoder ready to run. Of several threads one reads at a time."""
 
     model: Any
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def width(self) -> int:
+        """The length of a vector."""
+        ask = getattr(self.model, "get_embedding_dimension", None)  # its newer name
+        return int((ask or self.model.get_sentence_embedding_dimension)() or 1)
 
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """One vector of length 1 for each text; texts too long for the model are cut.
@@ -65,12 +72,13 @@ class Encoder:
 
         if not texts:
             return np.zeros((0, 1), np.float32)
-        found = self.model.encode(
-            [sendable(text) for text in texts],
-            batch_size=64,
-            normalize_embeddings=True,
-            show_progress_bar=False,
-        )
+        with self.lock:  # how the tokenizer cuts and pads is a state of its own
+            found = self.model.encode(
+                [sendable(text) for text in texts],
+                batch_size=64,
+                normalize_embeddings=True,
+                show_progress_bar=False,
+            )
         return np.asarray(found, np.float32)
 
 
@@ -83,6 +91,13 @@ def encoder(name: str = "minilm", *, precision: Precision = "auto") -> Encoder:
     folder = resolve(name)
     with _loading:
         return _load_encoder(folder, precision)
+
+
+def prompts(loaded: Encoder) -> tuple[str, str]:
+    """What the model wants to stand before a question, and before a text."""
+    known = getattr(loaded.model, "prompts", None) or {}
+    told = known.get("document") or known.get("passage") or ""
+    return known.get("query") or "", told
 
 
 @dataclass(frozen=True, slots=True, eq=False)
