@@ -2,48 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from inspect import signature
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from tersely.backends.detokenize import Detokenizer, StopStrings
-from tersely.contracts import Completion, FinishReason, Request
-from tersely.weights import CausalLM, caching, empty_cache
+from tersely.backends.detokenize import BROKEN, Detokenizer, StopStrings
+from tersely.backends.rows import Rows
+from tersely.backends.spelling import by_text
+from tersely.contracts import Chunk, Completion, FinishReason, Request
+from tersely.weights import CausalLM
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Likeliest = Sequence[tuple[int, float]]
+"""Tokens and their log-probabilities."""
+
 
 @dataclass(slots=True, eq=False)
 class Answer:
-    """One answer in the making. `fresh` is the text that came since it was last taken."""
+    """One answer in the making. `name` gives a token's own text, that of special ones too."""
 
     prompt: Sequence[int]
     request: Request
     text: Detokenizer
     stops: StopStrings
     dice: Random
+    name: Callable[[list[int]], str]
     made: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
+    alternatives: list[dict[str, float]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
-    fresh: str = ""
     finish: FinishReason | None = None
+    _fresh: str = ""
+    _told: int = 0
 
     @classmethod
     def to(cls, request: Request, prompt: Sequence[int], tokenizer: Any) -> Answer:
-        decode = partial(tokenizer.decode, skip_special_tokens=True)
-        stops = StopStrings(request.stop)
-        return cls(prompt, request, Detokenizer(decode), stops, Random(request.seed))
+        text = Detokenizer(partial(tokenizer.decode, skip_special_tokens=True))
+        stops, dice = StopStrings(request.stop), Random(request.seed)
+        return cls(prompt, request, text, stops, dice, tokenizer.decode)
 
-    def take(self, token: int, logprob: float, ends: bool) -> None:
+    @property
+    def tells(self) -> bool:
+        """Whether the answer tells of its tokens."""
+        return tells(self.request)
+
+    def take(self, token: int, logprob: float, ends: bool, likeliest: Likeliest = ()) -> None:
         """Add a token; `ends` says that it is the model's own end of text."""
         if not ends:
+            if likeliest:
+                spelled = ((self._spelled(other), chance) for other, chance in likeliest)
+                self.alternatives.append(by_text(spelled))
+            piece = self.text.push(token)
             self.made.append(token)
             self.logprobs.append(logprob)
-            self._say(self.stops.push(self.text.push(token)))
+            self.tokens.append(piece)
+            self._say(self.stops.push(piece))
         if ends or self.stops.met:
             self.finish = "stop"
         elif len(self.made) >= self.request.max_tokens:
@@ -51,10 +69,14 @@ class Answer:
         if self.finish:
             self._end()
 
-    def take_fresh(self) -> str:
-        """The text that came since the last time."""
-        fresh, self.fresh = self.fresh, ""
-        return fresh
+    def take_fresh(self) -> Chunk:
+        """What came since the last time that there was text."""
+        text, self._fresh = self._fresh, ""
+        return self._chunk(text) if text else Chunk(text="")
+
+    def last(self, model: str) -> Chunk:
+        """The chunk that ends a stream: what was not told yet, and the whole answer."""
+        return self._chunk("", self.completion(model))
 
     def completion(self, model: str) -> Completion:
         return Completion(
@@ -62,18 +84,42 @@ class Answer:
             prompt_tokens=len(self.prompt),
             completion_tokens=len(self.made),
             finish_reason=self.finish or "cancelled",
-            logprobs=tuple(self.logprobs) if self.request.logprobs else (),
+            logprobs=tuple(self.logprobs) if self.tells else (),
+            tokens=tuple(self.tokens) if self.tells else (),
+            alternatives=tuple(self.alternatives),
             model=model,
         )
 
+    def _chunk(self, text: str, completion: Completion | None = None) -> Chunk:
+        if not self.tells:
+            return Chunk(text=text, completion=completion)
+        since, self._told = self._told, len(self.made)
+        tokens, logprobs = tuple(self.tokens[since:]), tuple(self.logprobs[since:])
+        return Chunk(text=text, completion=completion, tokens=tokens, logprobs=logprobs)
+
+    def _spelled(self, token: int) -> str:
+        """The text that a token would add here; that of a special token is its name."""
+        if text := self.text.peek(token):
+            return text
+        name = self.name([token])
+        return "" if BROKEN in name else name
+
     def _end(self) -> None:
         if not self.stops.met:
-            self._say(self.stops.push(self.text.flush()))
+            rest = self.text.flush()
+            if rest:
+                self.tokens[-1] += rest
+            self._say(self.stops.push(rest))
         self._say(self.stops.flush())
 
     def _say(self, text: str) -> None:
         self.said.append(text)
-        self.fresh += text
+        self._fresh += text
+
+
+def tells(request: Request) -> bool:
+    """Whether a request asks for the tokens of its answer; alternatives bring them along."""
+    return request.logprobs or request.alternatives > 0
 
 
 def decode(lm: CausalLM, answers: Sequence[Answer]) -> Iterator[None]:
@@ -85,70 +131,42 @@ def decode(lm: CausalLM, answers: Sequence[Answer]) -> Iterator[None]:
 
 
 class Batch:
-    """Prompts that are answered together, padded on the left. Finished rows leave."""
+    """Answers that are made together. Finished ones leave."""
 
     def __init__(self, lm: CausalLM, answers: Sequence[Answer]) -> None:
-        import torch
-
-        self.lm = lm
         self.answers = list(answers)
-        longest = max(len(answer.prompt) for answer in answers)
-        padding = [longest - len(answer.prompt) for answer in answers]
-        rows = [[0] * pad + [*answer.prompt] for pad, answer in zip(padding, answers, strict=True)]
-        self.tokens = torch.tensor(rows, device=lm.device)
-        starts = torch.tensor(padding, device=lm.device).unsqueeze(1)
-        self.mask = (torch.arange(longest, device=lm.device) >= starts).long()
-        self.cache = empty_cache(lm)
+        self.rows = Rows(lm, [answer.prompt for answer in answers])
         self.ends = ends_of(lm)
-        self._takes_positions = "position_ids" in signature(lm.model.forward).parameters
 
     def step(self) -> None:
         """Make the next token of every row. Raises what the model raises."""
         import torch
 
         with torch.inference_mode():
-            chosen, logprobs = choose(self._logits(), self.answers)
-            tokens = chosen.tolist()
-            for answer, token, logprob in zip(self.answers, tokens, logprobs, strict=True):
-                answer.take(token, logprob, token in self.ends)
-            self.tokens = chosen.unsqueeze(1)
-            self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.answers), 1)], dim=1)
+            chosen, logprobs, likeliest = choose(self.rows.scores(), self.answers)
+            made = zip(self.answers, chosen.tolist(), logprobs, likeliest, strict=True)
+            for answer, token, logprob, others in made:
+                answer.take(token, logprob, token in self.ends, others)
+            self.rows.add(chosen)
             self._drop_finished()
 
-    def _logits(self) -> Tensor:
-        """The scores of the next token. Shape: rows x vocabulary."""
-        options: dict[str, Any] = {}
-        if self._takes_positions:
-            positions = (self.mask.cumsum(1) - 1).clamp(min=0)
-            options["position_ids"] = positions[:, -self.tokens.shape[1] :]
-        made = self.lm.model(
-            input_ids=self.tokens,
-            attention_mask=self.mask,
-            logits_to_keep=1,
-            **caching(self.lm.model, self.cache),
-            **options,
-        )
-        last: Tensor = made.logits[:, -1].float()
-        return last
-
     def _drop_finished(self) -> None:
-        import torch
-
         going = [i for i, answer in enumerate(self.answers) if answer.finish is None]
         if len(going) == len(self.answers):
             return
         self.answers = [self.answers[i] for i in going]
         if going:
-            rows = torch.tensor(going, device=self.lm.device)
-            self.cache.batch_select_indices(rows)
-            self.tokens, self.mask = self.tokens[rows], self.mask[rows]
+            self.rows.keep(going)
 
 
-def choose(logits: Tensor, answers: Sequence[Answer]) -> tuple[Tensor, list[float]]:
-    """The next token of each row, and its log-probability where that was asked for.
+def choose(
+    logits: Tensor, answers: Sequence[Answer]
+) -> tuple[Tensor, list[float], list[Likeliest]]:
+    """The next token of each row, its log-probability and the likeliest ones, where asked for.
 
     Logits: rows x vocabulary, float32. A row's choice depends on its own scores and its own
-    dice, never on the rows beside it.
+    dice, never on the rows beside it. Log-probabilities are the model's own: temperature and
+    `top_p` do not change them.
     """
     import torch
 
@@ -156,10 +174,17 @@ def choose(logits: Tensor, answers: Sequence[Answer]) -> tuple[Tensor, list[floa
     for row, answer in enumerate(answers):
         if answer.request.temperature > 0:
             chosen[row] = sample(logits[row], answer.request, answer.dice.random())
-    if not any(answer.request.logprobs for answer in answers):
-        return chosen, [0.0] * len(answers)
-    of_chosen = logits.gather(1, chosen.unsqueeze(1)).squeeze(1) - torch.logsumexp(logits, dim=-1)
-    return chosen, of_chosen.tolist()
+    nothing: list[Likeliest] = [()] * len(answers)
+    if not any(answer.tells for answer in answers):
+        return chosen, [0.0] * len(answers), nothing
+    whole = torch.logsumexp(logits, dim=-1, keepdim=True)
+    of_chosen = (logits.gather(1, chosen.unsqueeze(1)) - whole).squeeze(1).tolist()
+    most = [min(answer.request.alternatives, logits.shape[1]) for answer in answers]
+    if not max(most):
+        return chosen, of_chosen, nothing
+    values, tokens = logits.topk(max(most), dim=-1)
+    pairs = zip(tokens.tolist(), (values - whole).tolist(), most, strict=True)
+    return chosen, of_chosen, [[*zip(t[:n], v[:n], strict=True)] for t, v, n in pairs]
 
 
 def sample(logits: Tensor, request: Request, roll: float) -> Tensor:

@@ -29,15 +29,20 @@ class Detokenizer:
         self._pending = []
         return text
 
+    def peek(self, token: int) -> str:
+        """What `push` would say to this token."""
+        text = self._new_text(token)
+        return "" if text.endswith(BROKEN) else text
+
     def flush(self) -> str:
         """What is whole of the text that waits for more bytes, when no more come."""
         text = self._new_text().rstrip(BROKEN)
         self._pending = []
         return text
 
-    def _new_text(self) -> str:
+    def _new_text(self, *more: int) -> str:
         known = self._decode(self._known)
-        return self._decode(self._known + self._pending)[len(known) :]
+        return self._decode([*self._known, *self._pending, *more])[len(known) :]
 
 
 class StopStrings:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from email.utils import parsedate_to_datetime
 from functools import cache
 from time import time
-from typing import Any, ClassVar, TypedDict
+from typing import Any, TypedDict
 
 import httpx
 from httpx_sse import EventSource, SSEError
@@ -25,6 +25,7 @@ from tenacity import (
 
 from tersely.backends import wire
 from tersely.backends.parallel import aeach, each
+from tersely.backends.probe import aprobe, probe
 from tersely.contracts import Capability, Chunk, Completion, Request
 from tersely.errors import BackendError
 
@@ -41,11 +42,14 @@ class HttpBackend(BaseModel):
     requests are under way at once. What failed for a reason that may pass is asked `retries`
     times more, after a pause that starts at `pause` seconds and doubles, or the pause that the
     server wants. `extra` fields go into every body; None there leaves a field out.
+
+    `can` tells what the server can do, as far as you know it: `probe` finds out, and
+    `backend.model_copy(update={"can": backend.probe()})` keeps it. `prefill` is how the server is
+    asked to go on with a last turn of the assistant (see `wire.Prefill`); empty: it is not known
+    to do so. Some servers tell of the token that ends an answer too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({"logprobs", "parallel", "stream"})
 
     base_url: str
     model: str
@@ -56,6 +60,8 @@ class HttpBackend(BaseModel):
     parallel: int = Field(default=8, ge=1)
     headers: Mapping[str, str] = {}
     extra: Mapping[str, Any] = {}
+    can: frozenset[Capability] = frozenset({"alternatives", "logprobs", "stream"})
+    prefill: wire.Prefill = ""
 
     @field_validator("base_url")
     @classmethod
@@ -63,6 +69,20 @@ class HttpBackend(BaseModel):
         if not value.startswith(("http://", "https://")):
             raise ValueError("must begin with http:// or https://")
         return value
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """`can`, and what follows from the other settings."""
+        goes_on: tuple[Capability, ...] = ("prefill",) if self.prefill else ()
+        return self.can.union(goes_on, ("parallel",))
+
+    def probe(self) -> frozenset[Capability]:
+        """What the server can do, found out by some tiny requests (see `probe.probe`)."""
+        return probe(self)
+
+    async def aprobe(self) -> frozenset[Capability]:
+        """As `probe`, without blocking."""
+        return await aprobe(self)
 
     def complete(self, requests: Sequence[Request], /) -> list[Completion]:
         """Answer all requests. Raises BackendError, ContextLengthError."""
@@ -74,7 +94,7 @@ class HttpBackend(BaseModel):
                         with attempt:
                             response = client.send(self._call(client, request))
                             _check(response)
-                    return wire.read(response.text)
+                    return wire.read(request, response.text)
 
             return each(ask, requests, self.parallel)
 
@@ -88,31 +108,31 @@ class HttpBackend(BaseModel):
                         with attempt:
                             response = await client.send(self._call(client, request))
                             _check(response)
-                    return wire.read(response.text)
+                    return wire.read(request, response.text)
 
             return await aeach(ask, requests, self.parallel)
 
     def stream(self, request: Request, /) -> Iterator[Chunk]:
         """Answer piece by piece. Raises BackendError, also when the stream breaks off."""
-        reply = wire.Reply()
+        reply = wire.Reply.to(request)
         with _translated(), self._opened(request) as response:
             for event in EventSource(response).iter_sse():
                 if event.data == DONE:
                     break
                 if text := wire.add(reply, event.data):
-                    yield Chunk(text=text)
+                    yield reply.tokens.chunk(text)
         yield _last(reply)
 
     async def astream(self, request: Request, /) -> AsyncIterator[Chunk]:
         """Answer piece by piece without blocking. Raises BackendError."""
-        reply = wire.Reply()
+        reply = wire.Reply.to(request)
         with _translated():
             async with self._aopened(request) as response:
                 async for event in EventSource(response).aiter_sse():
                     if event.data == DONE:
                         break
                     if text := wire.add(reply, event.data):
-                        yield Chunk(text=text)
+                        yield reply.tokens.chunk(text)
         yield _last(reply)
 
     @contextmanager
@@ -149,7 +169,7 @@ class HttpBackend(BaseModel):
     def _call(
         self, client: httpx.Client | httpx.AsyncClient, request: Request, *, stream: bool = False
     ) -> httpx.Request:
-        body = wire.body_of(request, self.model, self.extra, stream=stream)
+        body = wire.body_of(request, self.model, self.extra, stream=stream, prefill=self.prefill)
         return client.build_request("POST", wire.endpoint(request), content=body)
 
     def _options(self) -> _Options:
@@ -212,7 +232,7 @@ def _may_pass(error: BaseException) -> bool:
     match error:
         case httpx.HTTPStatusError():
             return wire.error_of(error.response.status_code, error.response.text).retryable
-        case httpx.UnsupportedProtocol() | httpx.ProxyError():
+        case httpx.UnsupportedProtocol() | httpx.ProxyError() | SSEError():
             return False
         case _:
             return isinstance(error, httpx.TransportError)
@@ -234,4 +254,4 @@ def _last(reply: wire.Reply) -> Chunk:
     """The chunk that ends a stream. Raises BackendError when the answer is not whole."""
     if reply.finish is None:
         raise BackendError("the stream ended before the answer did", retryable=True)
-    return Chunk(text="", completion=reply.completion())
+    return reply.tokens.chunk("", reply.completion())

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from tersely.backends.parallel import aeach, each
+from tersely.backends.spelling import Tokens
 from tersely.backends.wire import RETRYABLE, TOO_LONG
 from tersely.contracts import Capability, Chunk, Completion, FinishReason, Request
 from tersely.errors import BackendError, ConfigError, ContextLengthError, TerselyError
@@ -40,22 +41,30 @@ class LangChainBackend:
     """Answers with a LangChain chat model, at most `parallel` requests at once.
 
     A request's settings go to the model by their LangChain names; `top_p`, `stop` and `seed`
-    only where they are set. `extra` settings go over them; None there leaves one out. Raises
-    ConfigError for `raw` and `logprobs`, which chat models don't share a way to ask for.
-    """
+    only where they are set. `extra` settings go over them; None there leaves one out.
 
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({"parallel", "stream"})
+    `can` tells what the model can do besides. Chat models share no way to ask for
+    log-probabilities: with `logprobs` and `alternatives` in `can` they are asked for and read as
+    ChatOpenAI has them; else a request for them raises ConfigError, as one for `raw` does.
+    """
 
     model: BaseChatModel
     parallel: int = 8
     extra: Mapping[str, Any] = field(default_factory=dict)
+    can: frozenset[Capability] = frozenset({"stream"})
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """`can`, and answering several requests at once."""
+        return self.can.union(("parallel",))
 
     def complete(self, requests: Sequence[Request], /) -> list[Completion]:
         """Answer all requests. Raises BackendError, ContextLengthError."""
 
         def ask(request: Request) -> Completion:
             with _translated():
-                return _completion(self.model.invoke(_asked(request), **self._settings(request)))
+                asked, settings = self._asked(request)
+                return _read(request, self.model.invoke(asked, **settings))
 
         return each(ask, requests, self.parallel)
 
@@ -64,70 +73,97 @@ class LangChainBackend:
 
         async def ask(request: Request) -> Completion:
             with _translated():
-                return _completion(
-                    await self.model.ainvoke(_asked(request), **self._settings(request))
-                )
+                asked, settings = self._asked(request)
+                return _read(request, await self.model.ainvoke(asked, **settings))
 
         return await aeach(ask, requests, self.parallel)
 
     def stream(self, request: Request, /) -> Iterator[Chunk]:
         """Answer piece by piece. Raises BackendError, ContextLengthError."""
-        whole: Any = None
+        reply = _Reply(Tokens(request.alternatives))
         with _translated():
-            for part in self.model.stream(_asked(request), **self._settings(request)):
-                whole = part if whole is None else whole + part
-                if text := str(part.text):
-                    yield Chunk(text=text)
-        yield _last(whole)
+            asked, settings = self._asked(request)
+            for part in self.model.stream(asked, **settings):
+                if text := reply.add(part):
+                    yield reply.tokens.chunk(text)
+        yield reply.tokens.chunk("", reply.completion())
 
     async def astream(self, request: Request, /) -> AsyncIterator[Chunk]:
         """Answer piece by piece without blocking. Raises BackendError, ContextLengthError."""
-        whole: Any = None
+        reply = _Reply(Tokens(request.alternatives))
         with _translated():
-            async for part in self.model.astream(_asked(request), **self._settings(request)):
-                whole = part if whole is None else whole + part
-                if text := str(part.text):
-                    yield Chunk(text=text)
-        yield _last(whole)
+            asked, settings = self._asked(request)
+            async for part in self.model.astream(asked, **settings):
+                if text := reply.add(part):
+                    yield reply.tokens.chunk(text)
+        yield reply.tokens.chunk("", reply.completion())
 
-    def _settings(self, request: Request) -> dict[str, Any]:
-        """A request's settings by their LangChain names."""
+    def _asked(self, request: Request) -> tuple[list[dict[str, str]], dict[str, Any]]:
+        """A request's messages, and its settings by their LangChain names."""
+        if request.raw:
+            raise ConfigError("a chat model can't take raw text: use the local or the http backend")
+        wishes: dict[Capability, Any] = {
+            "logprobs": request.logprobs or request.alternatives > 0,
+            "alternatives": request.alternatives,
+        }
+        for name, wish in wishes.items():
+            if wish and name not in self.can:
+                raise ConfigError(
+                    f"this backend has no {name}: use the local or the http backend, or add"
+                    f" {name!r} to `can` if the model takes them as ChatOpenAI does"
+                )
         settings = {
             "max_tokens": request.max_tokens,
             "temperature": request.temperature,
             "top_p": request.top_p if request.top_p < 1 else None,
             "stop": list(request.stop) or None,
             "seed": request.seed,
+            "logprobs": wishes["logprobs"] or None,
+            "top_logprobs": wishes["alternatives"] or None,
             **self.extra,
         }
-        return {name: value for name, value in settings.items() if value is not None}
+        asked = {name: value for name, value in settings.items() if value is not None}
+        return messages_of(request.prompt), asked
 
 
-def _asked(request: Request) -> list[dict[str, str]]:
-    if request.raw:
-        raise ConfigError("a chat model can't take raw text: use the local or the http backend")
-    if request.logprobs:
-        raise ConfigError("this backend has no logprobs: use the local or the http backend")
-    return messages_of(request.prompt)
+@dataclass(slots=True)
+class _Reply:
+    """An answer put together from one message or from the pieces of one."""
+
+    tokens: Tokens
+    whole: Any = None
+
+    def add(self, part: AIMessage) -> str:
+        """Add a message or a piece of one; returns its text."""
+        self.whole = part if self.whole is None else self.whole + part
+        text = str(part.text)
+        told = part.response_metadata.get("logprobs")
+        self.tokens.add(told if isinstance(told, dict) else {}, text)
+        return text
+
+    def completion(self) -> Completion:
+        """The answer. Raises BackendError when none came."""
+        if self.whole is None:
+            raise BackendError("the model streamed nothing", retryable=True)
+        usage: Mapping[str, Any] = self.whole.usage_metadata or {}
+        about: Mapping[str, Any] = self.whole.response_metadata
+        reason = about.get("finish_reason") or about.get("stop_reason") or about.get("status")
+        return Completion(
+            text=str(self.whole.text),
+            prompt_tokens=usage.get("input_tokens", 0),
+            completion_tokens=usage.get("output_tokens", 0),
+            finish_reason=FINISHES.get(reason, "other"),
+            logprobs=tuple(self.tokens.logprobs),
+            tokens=tuple(self.tokens.texts),
+            alternatives=self.tokens.likeliest(),
+            model=about.get("model_name") or about.get("model") or "",
+        )
 
 
-def _completion(message: AIMessage) -> Completion:
-    usage: Mapping[str, Any] = message.usage_metadata or {}
-    about = message.response_metadata
-    reason = about.get("finish_reason") or about.get("stop_reason") or about.get("status")
-    return Completion(
-        text=str(message.text),
-        prompt_tokens=usage.get("input_tokens", 0),
-        completion_tokens=usage.get("output_tokens", 0),
-        finish_reason=FINISHES.get(reason, "other"),
-        model=about.get("model_name") or about.get("model") or "",
-    )
-
-
-def _last(whole: AIMessage | None) -> Chunk:
-    if whole is None:
-        raise BackendError("the model streamed nothing", retryable=True)
-    return Chunk(text="", completion=_completion(whole))
+def _read(request: Request, message: AIMessage) -> Completion:
+    reply = _Reply(Tokens(request.alternatives))
+    reply.add(message)
+    return reply.completion()
 
 
 @contextmanager

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from threading import Event
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from tersely.backends.decode import Answer, decode
+from tersely.backends.mixture import Mixture, check_weights
 from tersely.contracts import Capability, Chunk, Completion, Request
 from tersely.errors import BackendError, ConfigError, ContextLengthError
 from tersely.prompt import messages_of, sendable
@@ -26,11 +28,16 @@ class LocalBackend(BaseModel):
 
     In bfloat16 the rounding follows the padding, so that two nearly equal tokens may change
     places when a request gets other neighbours; `precision="float32"` rules that out.
+
+    Log-probabilities are the model's own, before `temperature` and `top_p`. A last turn of the
+    assistant is gone on with; it should not end in white space, which some templates cut away.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({"logprobs", "parallel", "stream"})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {"alternatives", "logprobs", "mixes", "parallel", "prefill", "stream"}
+    )
 
     model: str = "smollm2"
     precision: Precision = "auto"
@@ -69,15 +76,37 @@ class LocalBackend(BaseModel):
             with suppress(ValueError):  # still at its last token: it sees the event and ends
                 chunks.close()
 
+    def mix(self, requests: Sequence[Request], weights: Sequence[float], /) -> Completion:
+        """Give several prompts one answer, by the settings of the first request (see `Mixture`).
+
+        All prompts are held at once. The answer's `prompt_tokens` count what the prompts begin
+        with in common once. Raises ConfigError unless the weights are above 0 and add up to 1.
+        """
+        check_weights(requests, weights)
+        asked = [replace(requests[0], prompt=one.prompt, raw=one.raw) for one in requests]
+        lm = self._lm()
+        mixture = Mixture(lm, self._answers(asked, lm), weights)
+        for _ in _running(mixture.steps(), Event()):
+            pass
+        return mixture.completion(self.model)
+
     def encode(self, request: Request) -> list[int]:
-        """The tokens that the model reads: the chat template filled in, or the bare text."""
+        """The tokens that the model reads: the chat template filled in, or the bare text.
+
+        A last turn of the assistant is left open.
+        """
         tokenizer = self._lm().tokenizer
         if request.raw or not tokenizer.chat_template:
             tokens = tokenizer.encode(sendable(request.prompt.text))
             return tokens or [tokenizer.bos_token_id or tokenizer.eos_token_id or 0]
+        messages = messages_of(request.prompt)
+        goes_on = messages[-1]["role"] == "assistant"
         try:
             text = tokenizer.apply_chat_template(
-                messages_of(request.prompt), add_generation_prompt=True, tokenize=False
+                messages,
+                add_generation_prompt=not goes_on,
+                continue_final_message=goes_on,
+                tokenize=False,
             )
         except Exception as error:  # a template raises what it likes
             raise BackendError(f"the chat template of {self.model!r} refused: {error}") from error
@@ -105,17 +134,17 @@ class LocalBackend(BaseModel):
         lm = self._lm()
         answers = self._answers(requests, lm)
         for batch in self._batches(answers):
-            for _ in _running(lm, batch, cancelled):
+            for _ in _running(decode(lm, batch), cancelled):
                 pass
         return [answer.completion(self.model) for answer in answers]
 
     def _stream(self, request: Request, cancelled: Event) -> Generator[Chunk, None, None]:
         lm = self._lm()
         (answer,) = self._answers([request], lm)
-        for _ in _running(lm, [answer], cancelled):
-            if fresh := answer.take_fresh():
-                yield Chunk(text=fresh)
-        yield Chunk(text="", completion=answer.completion(self.model))
+        for _ in _running(decode(lm, [answer]), cancelled):
+            if (fresh := answer.take_fresh()).text:
+                yield fresh
+        yield answer.last(self.model)
 
     def _batches(self, answers: Sequence[Answer]) -> Iterator[list[Answer]]:
         """Answers to prompts of about one length, so that little is spent on padding."""
@@ -138,12 +167,14 @@ def check(request: Request) -> None:
         raise ConfigError(f"temperature must not be below 0, was {request.temperature}")
     if not 0 < request.top_p <= 1:
         raise ConfigError(f"top_p must be above 0 and at most 1, was {request.top_p}")
+    if request.alternatives < 0:
+        raise ConfigError(f"alternatives must not be below 0, was {request.alternatives}")
 
 
-def _running(lm: CausalLM, answers: Sequence[Answer], cancelled: Event) -> Iterator[None]:
-    """The token loop, until it ends or is cancelled. Raises BackendError."""
+def _running(steps: Iterator[None], cancelled: Event) -> Iterator[None]:
+    """A token loop, until it ends or is cancelled. Raises BackendError."""
     try:
-        for _ in decode(lm, answers):
+        for _ in steps:
             yield
             if cancelled.is_set():
                 return

@@ -6,8 +6,9 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from tersely.backends.spelling import Tokens
 from tersely.contracts import Completion, FinishReason, Request
 from tersely.errors import BackendError, ContextLengthError
 from tersely.prompt import messages_of, sendable
@@ -35,16 +36,31 @@ TOO_LONG = re.compile(
 """How servers say that a request is longer than the model can read."""
 
 
+Prefill = Literal["", "last", "prefix", "vllm"]
+"""How a server is asked to go on with a last turn of the assistant.
+
+`last`: it does so unasked, as Anthropic's. `prefix`: the message is marked, as for DeepSeek and
+Mistral. `vllm`: by vLLM's fields of the body.
+"""
+
+
 def endpoint(request: Request) -> str:
     """Where a request goes, below the base URL."""
     return "completions" if request.raw else "chat/completions"
 
 
-def body_of(request: Request, model: str, extra: Mapping[str, Any], *, stream: bool) -> bytes:
+def body_of(
+    request: Request,
+    model: str,
+    extra: Mapping[str, Any],
+    *,
+    stream: bool,
+    prefill: Prefill = "",
+) -> bytes:
     """The request as the API reads it. `extra` goes over it; None there leaves a field out."""
     body: dict[str, Any] = {
         "model": model,
-        **_asked(request),
+        **_asked(request, prefill),
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
         "top_p": request.top_p if request.top_p < 1 else None,
@@ -57,23 +73,41 @@ def body_of(request: Request, model: str, extra: Mapping[str, Any], *, stream: b
     return json.dumps({k: v for k, v in body.items() if v is not None}).encode()
 
 
-def _asked(request: Request) -> dict[str, Any]:
+def _asked(request: Request, prefill: Prefill) -> dict[str, Any]:
+    tells = request.logprobs or request.alternatives > 0
     if request.raw:
-        wish = {"logprobs": 1} if request.logprobs else {}
-        return {"prompt": sendable(request.prompt.text), **wish}
-    wish = {"logprobs": True} if request.logprobs else {}
-    return {"messages": messages_of(request.prompt), **wish}
+        several = max(1, request.alternatives) if tells else None
+        return {"prompt": sendable(request.prompt.text), "logprobs": several}
+    wish = {"logprobs": tells or None, "top_logprobs": request.alternatives or None}
+    messages = messages_of(request.prompt)
+    return {"messages": messages, **wish, **_going_on(messages, prefill)}
+
+
+def _going_on(messages: list[dict[str, str]], prefill: Prefill) -> dict[str, Any]:
+    """What asks a server to go on with the last message, when it is the assistant's."""
+    *before, last = messages
+    if last["role"] != "assistant":
+        return {}
+    if prefill == "vllm":
+        return {"continue_final_message": True, "add_generation_prompt": False}
+    if prefill == "prefix":
+        return {"messages": [*before, {**last, "prefix": True}]}
+    return {}
 
 
 @dataclass(slots=True)
 class Reply:
     """An answer put together from one body or from many events."""
 
+    tokens: Tokens = field(default_factory=Tokens)
     texts: list[str] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
     finish: str | None = None
     usage: Mapping[str, Any] = field(default_factory=dict)
     model: str = ""
+
+    @classmethod
+    def to(cls, request: Request) -> Reply:
+        return cls(Tokens(request.alternatives))
 
     def add(self, part: Mapping[str, Any]) -> str:
         """Add a body or an event; returns its text. Raises BackendError."""
@@ -87,7 +121,7 @@ class Reply:
         said = choice.get("delta") or choice.get("message") or {}
         text = said.get("content") or choice.get("text") or ""
         self.texts.append(text)
-        self.logprobs += _logprobs(choice.get("logprobs") or {})
+        self.tokens.add(choice.get("logprobs") or {}, text)
         self.finish = choice.get("finish_reason") or self.finish
         return text
 
@@ -97,14 +131,16 @@ class Reply:
             prompt_tokens=self.usage.get("prompt_tokens") or 0,
             completion_tokens=self.usage.get("completion_tokens") or 0,
             finish_reason=FINISHES.get(self.finish, "other"),
-            logprobs=tuple(self.logprobs),
+            logprobs=tuple(self.tokens.logprobs),
+            tokens=tuple(self.tokens.texts),
+            alternatives=self.tokens.likeliest(),
             model=self.model,
         )
 
 
-def read(text: str) -> Completion:
+def read(request: Request, text: str) -> Completion:
     """The answer in a response body. Raises BackendError when it is not one."""
-    reply = Reply()
+    reply = Reply.to(request)
     add(reply, text)
     if not reply.texts:
         raise BackendError(f"the server sent no answer: {text[:200]!r}", retryable=True)
@@ -139,10 +175,3 @@ def _of_error(said: Any, *, retryable: bool, status: str = "error", mend: str = 
     if not retryable and TOO_LONG.search(f"{code} {message}"):
         return ContextLengthError(message)
     return BackendError(message, retryable=retryable and code not in FINAL_CODES)
-
-
-def _logprobs(given: Mapping[str, Any]) -> list[float]:
-    """The log-probabilities of a choice, in the chat or the completions format."""
-    if tokens := given.get("content"):
-        return [token["logprob"] for token in tokens]
-    return [value for value in given.get("token_logprobs") or () if value is not None]

@@ -1,0 +1,41 @@
+"""Prompts that begin alike: what they share is read once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any
+
+from tersely.weights import CausalLM, caching, empty_cache
+
+
+def shared_length(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prompts begin with; each keeps one of its own, to go on from."""
+    alike = takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
+    shortest = min((len(prompt) for prompt in prompts), default=0)
+    return max(min(sum(1 for _ in alike), shortest - 1), 0)
+
+
+def can_share(lm: CausalLM) -> bool:
+    """Whether rows of different lengths may follow what this model has read once.
+
+    Padding then stands in the midst of a row. A mask hides it from plain attention; a window or
+    a recurrent state would count it.
+    """
+    layers = getattr(empty_cache(lm), "layers", [])
+    return all(type(layer).__name__ == "DynamicLayer" for layer in layers)
+
+
+def prefilled(lm: CausalLM, tokens: Sequence[int], rows: int) -> Any:
+    """A cache in which each row has read `tokens`; they are computed once.
+
+    Raises what the model raises.
+    """
+    import torch
+
+    cache = empty_cache(lm)
+    with torch.inference_mode():
+        ids = torch.tensor([list(tokens)], device=lm.device)
+        lm.model(input_ids=ids, logits_to_keep=1, **caching(lm.model, cache))
+        cache.batch_repeat_interleave(rows)
+    return cache

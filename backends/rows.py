@@ -1,0 +1,71 @@
+"""Texts that one model reads side by side, and goes on reading token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+from tersely.backends.prefix import prefilled
+from tersely.weights import CausalLM, caching, empty_cache
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Rows:
+    """Prompts in one batch, padded on the left, with one cache.
+
+    The first `shared` tokens, in which all prompts are alike, are read once for all (see
+    `prefix`). `read` counts the prompt tokens that are computed, padding left out.
+    """
+
+    def __init__(self, lm: CausalLM, prompts: Sequence[Sequence[int]], shared: int = 0) -> None:
+        import torch
+
+        self.lm = lm
+        own = [prompt[shared:] for prompt in prompts]
+        self.read = shared + sum(len(prompt) for prompt in own)
+        longest = max(len(prompt) for prompt in own)
+        padding = [longest - len(prompt) for prompt in own]
+        rows = [[0] * pad + [*prompt] for pad, prompt in zip(padding, own, strict=True)]
+        self._tokens = torch.tensor(rows, device=lm.device)
+        starts = torch.tensor(padding, device=lm.device).unsqueeze(1)
+        mask = (torch.arange(longest, device=lm.device) >= starts).long()
+        self._mask = torch.cat([mask.new_ones(len(own), shared), mask], dim=1)
+        self._cache = prefilled(lm, prompts[0][:shared], len(own)) if shared else empty_cache(lm)
+        self._takes_positions = "position_ids" in signature(lm.model.forward).parameters
+
+    def scores(self) -> Tensor:
+        """Read what was added; the scores of the next token. Shape: rows x vocabulary, float32.
+
+        Raises what the model raises.
+        """
+        options: dict[str, Any] = {}
+        if self._takes_positions:
+            positions = (self._mask.cumsum(1) - 1).clamp(min=0)
+            options["position_ids"] = positions[:, -self._tokens.shape[1] :]
+        made = self.lm.model(
+            input_ids=self._tokens,
+            attention_mask=self._mask,
+            logits_to_keep=1,
+            **caching(self.lm.model, self._cache),
+            **options,
+        )
+        last: Tensor = made.logits[:, -1].float()
+        return last
+
+    def add(self, tokens: Tensor) -> None:
+        """Add one token to each row. Shape: rows."""
+        import torch
+
+        self._tokens = tokens.unsqueeze(1)
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], dim=1)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows alone."""
+        import torch
+
+        kept = torch.tensor(rows, device=self.lm.device)
+        self._cache.batch_select_indices(kept)
+        self._tokens, self._mask = self._tokens[kept], self._mask[kept]
