@@ -24,6 +24,7 @@ WIDEST = 100
 """Passages that a range may span, to be one."""
 
 NUMBER = regex.compile(r"\d++(?:[.,:]\d++)*+")
+THOUSANDS = regex.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 NAME = regex.compile(r"\b\p{Lu}[\p{L}\p{M}\p{N}]*+")
 OPENS = regex.compile(r"\A\W*+\p{Lu}[\p{L}\p{M}\p{N}]*+")
 """The first word of a sentence, whose capital says nothing."""
@@ -98,11 +99,12 @@ class _Said:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> _Said:
-        rows = [(text, terms_of(text)) for text in texts]
+        plain = [THOUSANDS.sub("", text) for text in texts]
+        rows = [(text, terms_of(text)) for text in plain]
         return cls(
             frozenset(word for _, row in rows for word in row),
             frozenset(pair for _, row in rows for pair in pairwise(row)),
-            frozenset(number for text, _ in rows for number in _numbers(text)),
+            frozenset(number for text, _ in rows for number in NUMBER.findall(text)),
         )
 
     def __or__(self, other: _Said) -> _Said:
@@ -121,8 +123,9 @@ class _Said:
 
     def lacks(self, text: str) -> tuple[str, ...]:
         """The numbers and names of a sentence that are not here, each once."""
+        numbers = NUMBER.findall(THOUSANDS.sub("", text))
         names = NAME.findall(OPENS.sub("", text))
-        lacking = [one for one in _numbers(text) if one not in self.numbers]
+        lacking = [one for one in numbers if one not in self.numbers]
         lacking += [name for name in names if not self.words.issuperset(terms_of(name))]
         return tuple(dict.fromkeys(lacking))
 
@@ -163,11 +166,6 @@ def _all(said: Iterable[_Said]) -> _Said:
     for one in said:
         together |= one
     return together
-
-
-def _numbers(text: str) -> list[str]:
-    """The numbers of a text, without what parts thousands."""
-    return [number.replace(",", "") for number in NUMBER.findall(text)]
 
 
 def _sentences(answer: str) -> Iterator[_Cited]:
