@@ -86,7 +86,7 @@ class HttpBackend(BaseModel):
 
     def complete(self, requests: Sequence[Request], /) -> list[Completion]:
         """Answer all requests. Raises BackendError, ContextLengthError."""
-        with httpx.Client(**self._options()) as client:
+        with httpx.Client(**_options(self)) as client:
 
             def ask(request: Request) -> Completion:
                 with _translated():
@@ -100,7 +100,7 @@ class HttpBackend(BaseModel):
 
     async def acomplete(self, requests: Sequence[Request], /) -> list[Completion]:
         """Answer all requests without blocking. Raises BackendError, ContextLengthError."""
-        async with httpx.AsyncClient(**self._options()) as client:
+        async with httpx.AsyncClient(**_options(self)) as client:
 
             async def ask(request: Request) -> Completion:
                 with _translated():
@@ -138,7 +138,7 @@ class HttpBackend(BaseModel):
     @contextmanager
     def _opened(self, request: Request) -> Iterator[httpx.Response]:
         """A stream of events that has begun."""
-        with httpx.Client(**self._options()) as client:
+        with httpx.Client(**_options(self)) as client:
             for attempt in Retrying(**self._retrying()):
                 with attempt:
                     call = self._call(client, request, stream=True)
@@ -153,7 +153,7 @@ class HttpBackend(BaseModel):
 
     @asynccontextmanager
     async def _aopened(self, request: Request) -> AsyncIterator[httpx.Response]:
-        async with httpx.AsyncClient(**self._options()) as client:
+        async with httpx.AsyncClient(**_options(self)) as client:
             async for attempt in AsyncRetrying(**self._retrying()):
                 with attempt:
                     call = self._call(client, request, stream=True)
@@ -172,15 +172,6 @@ class HttpBackend(BaseModel):
         body = wire.body_of(request, self.model, self.extra, stream=stream, prefill=self.prefill)
         return client.build_request("POST", wire.endpoint(request), content=body)
 
-    def _options(self) -> _Options:
-        """How clients are made: one for each call, since they belong to one event loop."""
-        headers = {"content-type": "application/json", **self.headers}
-        if self.api_key:
-            headers["authorization"] = f"Bearer {self.api_key.get_secret_value()}"
-        return _Options(
-            base_url=self.base_url, headers=headers, timeout=self.timeout, verify=_certificates()
-        )
-
     def _retrying(self) -> dict[str, Any]:
         return {
             "stop": stop_after_attempt(self.retries + 1),
@@ -195,6 +186,19 @@ class _Options(TypedDict):
     headers: dict[str, str]
     timeout: float
     verify: ssl.SSLContext
+
+
+def _options(backend: HttpBackend) -> _Options:
+    """How clients are made: one for each call, since they belong to one event loop."""
+    headers = {"content-type": "application/json", **backend.headers}
+    if backend.api_key:
+        headers["authorization"] = f"Bearer {backend.api_key.get_secret_value()}"
+    return _Options(
+        base_url=backend.base_url,
+        headers=headers,
+        timeout=backend.timeout,
+        verify=_certificates(),
+    )
 
 
 @cache

@@ -34,7 +34,7 @@ def mended(tokens: Sequence[str], text: str) -> list[str]:
             whole.append("")
             continue
         if torn >= 0 and token:
-            found = text.find(token, at)
+            found = text.find(token, at + 1)  # a torn character is one at least
             end = found if found >= 0 else len(text)
             whole[torn], torn, at = text[at:end], -1, end
         whole.append(token)
