@@ -2,20 +2,46 @@
 
 from typing import TYPE_CHECKING
 
-__all__ = ["Bundle", "Evidence", "Fence", "check", "with_evidence"]
+__all__ = [
+    "Bundle",
+    "Evidence",
+    "FaissStore",
+    "Fence",
+    "Finding",
+    "InMemorySearcher",
+    "Reranker",
+    "Retriever",
+    "as_searcher",
+    "check",
+    "pieces",
+    "with_evidence",
+]
 
 if TYPE_CHECKING:
     from tersely.rag.bundle import Bundle
     from tersely.rag.citations import check
+    from tersely.rag.documents import pieces
     from tersely.rag.evidence import Evidence
     from tersely.rag.fence import Fence
+    from tersely.rag.finding import Finding
     from tersely.rag.placing import with_evidence
+    from tersely.rag.rerank import Reranker
+    from tersely.rag.retriever import Retriever
+    from tersely.rag.searchers import InMemorySearcher, as_searcher
+    from tersely.rag.store import FaissStore
 else:  # hidden from type checkers, which would otherwise believe every name
     _HOME = {
         "Bundle": "tersely.rag.bundle",
         "Evidence": "tersely.rag.evidence",
+        "FaissStore": "tersely.rag.store",
         "Fence": "tersely.rag.fence",
+        "Finding": "tersely.rag.finding",
+        "InMemorySearcher": "tersely.rag.searchers",
+        "Reranker": "tersely.rag.rerank",
+        "Retriever": "tersely.rag.retriever",
+        "as_searcher": "tersely.rag.searchers",
         "check": "tersely.rag.citations",
+        "pieces": "tersely.rag.documents",
         "with_evidence": "tersely.rag.placing",
     }
 

@@ -10,6 +10,7 @@ Our errors, all below one root:
   x StageError                           a stage failed; names the stage
     x OutOfTime (also TimeoutError)      a stage ran into the time budget
   x ModelError (also OSError)            weights or tokenizer can't be had or are damaged
+  x StoreError (also OSError)            a store of texts can't be opened, or is damaged
   x BackendError                         a backend failed; `retryable` says whether again may help
     x ContextLengthError (also ValueError)  the request is longer than the model can read
 """
@@ -82,6 +83,10 @@ class OutOfTime(StageError, TimeoutError):
 
 class ModelError(TerselyError, OSError):
     """Weights or a tokenizer can't be had, or are damaged."""
+
+
+class StoreError(TerselyError, OSError):
+    """A store of texts can't be opened, or is damaged."""
 
 
 class BackendError(TerselyError):
