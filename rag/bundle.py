@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,15 +94,22 @@ def stretch_of(passage: Passage) -> Stretch:
 
 
 def bundled(
-    stretches: Sequence[Stretch], fence: Fence | None, about: str, context: Context, first: int = 1
+    stretches: Sequence[Stretch],
+    fence: Fence | None,
+    about: str,
+    context: Context,
+    *,
+    first: int = 1,
+    broken: Callable[[str], tuple[str, Origins]] = harmless,
 ) -> Bundle:
     """These passages in this order, labelled and fenced, and what the text counts.
 
     `first` is the number of the first one, and `about` is what a label tells beside the number: a
-    template with the names of a passage's fields and of its metadata.
+    template with the names of a passage's fields and of its metadata. `broken` makes a text
+    harmless.
     """
     tokens = fence.tokens if fence else ()
-    bodies = [harmless(one.passage.text, tokens) for one in stretches]
+    bodies = [broken(one.passage.text) for one in stretches]
     labels = [
         label(number, one.passage, about, tokens) for number, one in enumerate(stretches, first)
     ]

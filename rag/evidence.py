@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from tersely.errors import ConfigError
 from tersely.prompt import sendable
 from tersely.rag.bundle import Bundle, Stretch, bundled, label, stretch_of
 from tersely.rag.evidence_order import RECENT, EvidenceOrder, Recent, at_the_edges, by_document
-from tersely.rag.fence import Fence
+from tersely.rag.fence import Fence, harmless
 from tersely.rag.gluing import glued
 from tersely.rag.packing import Packing, by_sentence
 from tersely.registry import as_stage, spelled
@@ -26,6 +26,9 @@ WHOLE_SENTENCES = {"lexical": {"fill": None}}
 
 NONE = "nothing was found"
 POOR = "nothing that was found is good enough"
+
+Layout = Callable[[Sequence[Stretch]], Bundle]
+"""Passages in their order as a text."""
 
 Recipe = Annotated[Stage, PlainValidator(as_stage), PlainSerializer(spelled, when_used="json")]
 """A stage as a setting: by its registry name, as `{name: {setting: value}}`, or itself."""
@@ -92,7 +95,16 @@ class Evidence(BaseModel):
         good = [stretch_of(one) for one in distinct(passages, self.least)]
         if not good:
             return Bundle(reason=POOR if passages else NONE)
-        show = partial(self._shown, context=context, recent=recent or RECENT, first=first)
+        tokens = self.fence.tokens if self.fence else ()
+        layout = partial(  # each text is looked through once
+            bundled,
+            fence=self.fence,
+            about=self.about,
+            context=context,
+            first=first,
+            broken=cache(partial(harmless, tokens=tokens)),
+        )
+        show = partial(self._shown, layout, context, recent or RECENT)
         packing = Packing(good, show, self.tokens, question, context)
         packing.add_whole()
         if self.recipe is not None:
@@ -107,7 +119,7 @@ class Evidence(BaseModel):
         return replace(packing.best, dropped=dropped)
 
     def _shown(
-        self, stretches: Sequence[Stretch], *, context: Context, recent: Recent, first: int
+        self, layout: Layout, context: Context, recent: Recent, stretches: Sequence[Stretch]
     ) -> Bundle:
         """These passages glued and in order, as they are shown."""
         together = glued(stretches)
@@ -124,7 +136,7 @@ class Evidence(BaseModel):
                 order = at_the_edges(len(passages))
             case "relevance":
                 order = list(range(len(passages)))
-        return bundled([together[i] for i in order], self.fence, self.about, context, first)
+        return layout([together[i] for i in order])
 
     def _sent(self, bundle: Bundle, context: Context, recent: Recent) -> None:
         keys = [self._key(one) for one in bundle.passages]

@@ -22,23 +22,27 @@ NONCE = 8
 """Hexadecimal digits that tell a fence from all others."""
 
 ROLES = "human|user|assistant|system|developer|tool|instruction|response|input"
-LINE = r"(?<![^\n\r\v\f\x85\u2028\u2029])[ \t\u00a0\u3000]*+"
 INNER = r"[^\s<>|｜\[\]]{1,64}"
 
 CONTROL = regex.compile(
-    r"(?i)(?P<head>[<＜])(?="
+    r"(?i)[<＜](?="
     rf"[|｜]{INNER}[|｜]?[>＞]|{INNER}[|｜][>＞]"  # <|im_start|>, <|turn>, <turn|>
     r"|<?/?sys>"
     r"|/?(?:s|bos|eos|pad|unk|mask|cls|sep|think|tool_calls?|tool_responses?|function_calls?"
     r"|(?:fim|jupyter|issue|commit|file|repo|img)_[a-z_]{1,32}|reponame|filename|gh_stars"
     rf"|empty_output|endoftext|(?:start|end)_of_[a-z]{{1,32}}|{ROLES})[>＞]"
     r"|/?passages?\b)"  # our own marks
-    r"|(?P<head>[\[［])(?=/?(?:inst|system_prompt|available_tools|tool_calls|tool_results"
-    r"|tool_content|args|think|img|cls|sep|mask|pad|unk)[\]］])"
-    rf"|{LINE}(?P<head>[\[［])(?=\d{{1,4}}[\]］])"  # our own labels
-    rf"|{LINE}(?P<head>(?:\#{{1,6}}+ ?+)?(?:{ROLES}))(?=:)"  # turns in plain text
+    r"|[\[［](?=/?(?:inst|system_prompt|available_tools|tool_calls|tool_results|tool_content|args"
+    r"|think|img|cls|sep|mask|pad|unk)[\]］])"
 )
 """What a chat template, or the frame around the text, would read as its own."""
+
+HEADS = regex.compile(
+    r"(?i)(?:\A|[\n\r\v\f\x85\u2028\u2029])[ \t\u00a0\u3000]*+"
+    r"(?:[\[［](?=\d{1,4}[\]］])"  # our own labels
+    rf"|(?:\#{{1,6}}+ ?+)?(?:{ROLES})(?=:))"  # turns in plain text
+)
+"""The same where it opens a line."""
 
 ROUNDS = 8
 """How often a text is looked through until nothing is left in it: once is enough but for the
@@ -89,9 +93,9 @@ def harmless(text: str, tokens: Sequence[str] = ()) -> tuple[str, Origins]:
     role: `< |im_start|>`, `[ INST]`, `Human :`. Nothing else changes. The origins tell where each
     character stood, and what lies outside of them are those spaces: `restored` takes them out.
     """
-    made, origins = _spaced(text, _places(text, tokens))
+    made, origins = _spaced(text, control(text, tokens))
     for _ in range(ROUNDS):
-        if not (places := _places(made, tokens)):
+        if not (places := control(made, tokens)):
             break
         made, later = _spaced(made, places)
         origins = composed(later, origins)
@@ -103,9 +107,9 @@ def restored(text: str, origins: Origins) -> str:
     return "".join(text[at : at + length] for at, _, length in origins)
 
 
-def _places(text: str, tokens: Sequence[str]) -> list[int]:
-    """Where a space belongs, in order."""
-    found = {match.end("head") for match in CONTROL.finditer(text, overlapped=True)}
+def control(text: str, tokens: Sequence[str] = ()) -> list[int]:
+    """Where a text must be broken up to be harmless, in order."""
+    found = {match.end() for pattern in (CONTROL, HEADS) for match in pattern.finditer(text)}
     for token in filter(None, map(str.strip, tokens)):
         at = text.find(token)
         while at >= 0:
