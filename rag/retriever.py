@@ -46,13 +46,13 @@ class Retriever(BaseRetriever):
     def __init__(self, store: Any, **settings: Any) -> None:
         if lacking := [name for name in STORE if not _has(store, name)]:
             raise ConfigError(f"a store of ours is needed, and {store!r} has no {lacking[0]!r}")
-        own = {
-            name: settings.pop(name) for name in list(settings) if name in type(self).model_fields
-        }
+        fields = type(self).model_fields
+        own = {name: settings.pop(name) for name in list(settings) if name in fields}
+        own["store"] = store
         if settings:
             own["finding"] = finding_of(settings, own.get("finding"))
         try:
-            super().__init__(**own, **{"store": store})
+            super().__init__(**own)
         except ValidationError as error:
             raise ConfigError(f"retriever: {first_fault(error)}") from error
 
