@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from email.utils import parsedate_to_datetime
-from functools import cache
-from time import time
 from typing import Any, TypedDict
 
 import httpx
-from httpx_sse import EventSource, SSEError
+from httpx_sse import EventSource
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    stop_after_attempt,
-    wait_random_exponential,
-)
+from tenacity import AsyncRetrying, Retrying
 
 from tersely.backends import wire
 from tersely.backends.parallel import aeach, each
 from tersely.backends.probe import aprobe, probe
+from tersely.calls import certificates, check, retrying, translated
 from tersely.contracts import Capability, Chunk, Completion, Request
 from tersely.errors import BackendError
-
-LONGEST_PAUSE = 60.0
-"""Seconds: what a server asks for beyond that is not waited for."""
 
 DONE = "[DONE]"
 
@@ -89,11 +76,11 @@ class HttpBackend(BaseModel):
         with httpx.Client(**_options(self)) as client:
 
             def ask(request: Request) -> Completion:
-                with _translated():
-                    for attempt in Retrying(**self._retrying()):
+                with translated():
+                    for attempt in Retrying(**retrying(self.retries, self.pause)):
                         with attempt:
                             response = client.send(self._call(client, request))
-                            _check(response)
+                            check(response)
                     return wire.read(request, response.text)
 
             return each(ask, requests, self.parallel)
@@ -103,11 +90,11 @@ class HttpBackend(BaseModel):
         async with httpx.AsyncClient(**_options(self)) as client:
 
             async def ask(request: Request) -> Completion:
-                with _translated():
-                    async for attempt in AsyncRetrying(**self._retrying()):
+                with translated():
+                    async for attempt in AsyncRetrying(**retrying(self.retries, self.pause)):
                         with attempt:
                             response = await client.send(self._call(client, request))
-                            _check(response)
+                            check(response)
                     return wire.read(request, response.text)
 
             return await aeach(ask, requests, self.parallel)
@@ -115,7 +102,7 @@ class HttpBackend(BaseModel):
     def stream(self, request: Request, /) -> Iterator[Chunk]:
         """Answer piece by piece. Raises BackendError, also when the stream breaks off."""
         reply = wire.Reply.to(request)
-        with _translated(), self._opened(request) as response:
+        with translated(), self._opened(request) as response:
             for event in EventSource(response).iter_sse():
                 if event.data == DONE:
                     break
@@ -126,7 +113,7 @@ class HttpBackend(BaseModel):
     async def astream(self, request: Request, /) -> AsyncIterator[Chunk]:
         """Answer piece by piece without blocking. Raises BackendError."""
         reply = wire.Reply.to(request)
-        with _translated():
+        with translated():
             async with self._aopened(request) as response:
                 async for event in EventSource(response).aiter_sse():
                     if event.data == DONE:
@@ -139,13 +126,13 @@ class HttpBackend(BaseModel):
     def _opened(self, request: Request) -> Iterator[httpx.Response]:
         """A stream of events that has begun."""
         with httpx.Client(**_options(self)) as client:
-            for attempt in Retrying(**self._retrying()):
+            for attempt in Retrying(**retrying(self.retries, self.pause)):
                 with attempt:
                     call = self._call(client, request, stream=True)
                     response = client.send(call, stream=True)
                     if response.is_error:
                         response.read()
-                    _check(response)
+                    check(response)
             try:
                 yield response
             finally:
@@ -154,13 +141,13 @@ class HttpBackend(BaseModel):
     @asynccontextmanager
     async def _aopened(self, request: Request) -> AsyncIterator[httpx.Response]:
         async with httpx.AsyncClient(**_options(self)) as client:
-            async for attempt in AsyncRetrying(**self._retrying()):
+            async for attempt in AsyncRetrying(**retrying(self.retries, self.pause)):
                 with attempt:
                     call = self._call(client, request, stream=True)
                     response = await client.send(call, stream=True)
                     if response.is_error:
                         await response.aread()
-                    _check(response)
+                    check(response)
             try:
                 yield response
             finally:
@@ -171,14 +158,6 @@ class HttpBackend(BaseModel):
     ) -> httpx.Request:
         body = wire.body_of(request, self.model, self.extra, stream=stream, prefill=self.prefill)
         return client.build_request("POST", wire.endpoint(request), content=body)
-
-    def _retrying(self) -> dict[str, Any]:
-        return {
-            "stop": stop_after_attempt(self.retries + 1),
-            "retry": retry_if_exception(_may_pass),
-            "wait": lambda state: pause(state, self.pause),
-            "reraise": True,
-        }
 
 
 class _Options(TypedDict):
@@ -197,61 +176,8 @@ def _options(backend: HttpBackend) -> _Options:
         base_url=backend.base_url,
         headers=headers,
         timeout=backend.timeout,
-        verify=_certificates(),
+        verify=certificates(),
     )
-
-
-@cache
-def _certificates() -> ssl.SSLContext:
-    """Shared by all clients: reading the certificates takes longer than the rest of a client."""
-    return httpx.create_ssl_context()
-
-
-def pause(state: RetryCallState, first: float) -> float:
-    """Seconds to wait before the next attempt: what the server wants, else ever longer."""
-    error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, httpx.HTTPStatusError):
-        wanted = _seconds(error.response.headers.get("retry-after", ""))
-        if wanted is not None:
-            return min(max(wanted, 0.0), LONGEST_PAUSE)
-    return wait_random_exponential(multiplier=first, max=LONGEST_PAUSE)(state)
-
-
-def _seconds(text: str) -> float | None:
-    """The value of a Retry-After header: seconds, or a date."""
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    try:
-        return parsedate_to_datetime(text).timestamp() - time()
-    except ValueError:
-        return None
-
-
-def _check(response: httpx.Response) -> None:
-    if not response.is_success:
-        raise httpx.HTTPStatusError("refused", request=response.request, response=response)
-
-
-def _may_pass(error: BaseException) -> bool:
-    match error:
-        case httpx.HTTPStatusError():
-            return wire.error_of(error.response.status_code, error.response.text).retryable
-        case httpx.UnsupportedProtocol() | httpx.ProxyError() | SSEError():
-            return False
-        case _:
-            return isinstance(error, httpx.TransportError)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn what httpx raises into our errors."""
-    try:
-        yield
-    except httpx.HTTPStatusError as error:
-        raise wire.error_of(error.response.status_code, error.response.text) from error
-    except (httpx.HTTPError, httpx.InvalidURL, SSEError) as error:
-        said = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise BackendError(f"the server failed ({said})", retryable=_may_pass(error)) from error
 
 
 def _last(reply: wire.Reply) -> Chunk:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tersely.backends.parallel import aeach, each
 from tersely.backends.spelling import Tokens
-from tersely.backends.wire import RETRYABLE, TOO_LONG
+from tersely.calls import RETRYABLE, TOO_LONG
 from tersely.contracts import Capability, Chunk, Completion, FinishReason, Request
 from tersely.errors import BackendError, ConfigError, ContextLengthError, TerselyError
 from tersely.prompt import messages_of

@@ -3,38 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tersely.backends.spelling import Tokens
+from tersely.calls import error_said
 from tersely.contracts import Completion, FinishReason, Request
-from tersely.errors import BackendError, ContextLengthError
+from tersely.errors import BackendError
 from tersely.prompt import messages_of, sendable
 
 FINISHES: Mapping[str | None, FinishReason] = {"stop": "stop", "length": "length"}
-
-MENDS: Mapping[int, str] = {
-    401: "check api_key",
-    403: "check what the api_key may do",
-    404: "check base_url and model",
-    429: "too many requests",
-}
-"""What an HTTP status asks of the user."""
-
-RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-
-FINAL_CODES = frozenset({"insufficient_quota"})
-"""Errors that no waiting mends, whatever their status."""
-
-TOO_LONG = re.compile(
-    r"context_length_exceeded|exceed_context_size|maximum context length|context (window|size)"
-    r"|max_model_len|prompt is too long|input is too long",
-    re.IGNORECASE,
-)
-"""How servers say that a request is longer than the model can read."""
-
 
 Prefill = Literal["", "last", "prefix", "vllm"]
 """How a server is asked to go on with a last turn of the assistant.
@@ -112,7 +91,7 @@ class Reply:
     def add(self, part: Mapping[str, Any]) -> str:
         """Add a body or an event; returns its text. Raises BackendError."""
         if part.get("error"):
-            raise _of_error(part["error"], retryable=False)
+            raise error_said(part["error"], retryable=False)
         self.usage = part.get("usage") or self.usage
         self.model = part.get("model") or self.model
         if not part.get("choices"):
@@ -155,23 +134,3 @@ def add(reply: Reply, text: str) -> str:
         raise
     except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
         raise BackendError(f"the server sent no answer: {text[:200]!r}", retryable=True) from error
-
-
-def error_of(status: int, text: str) -> BackendError:
-    """Our error for a response that refuses a request."""
-    try:
-        body = json.loads(text)
-    except ValueError:
-        body = text.strip()
-    said = body.get("error", body) if isinstance(body, dict) else body
-    mend = f"; {MENDS[status]}" if status in MENDS else ""
-    return _of_error(said, retryable=status in RETRYABLE, status=f"HTTP {status}", mend=mend)
-
-
-def _of_error(said: Any, *, retryable: bool, status: str = "error", mend: str = "") -> BackendError:
-    fields = said if isinstance(said, dict) else {"message": said}
-    code = str(fields.get("code") or fields.get("type") or "")
-    message = f"the server refused ({status}): {fields.get('message') or said}{mend}"
-    if not retryable and TOO_LONG.search(f"{code} {message}"):
-        return ContextLengthError(message)
-    return BackendError(message, retryable=retryable and code not in FINAL_CODES)

@@ -31,8 +31,9 @@ from script_server import (
 )
 from tenacity import Future, RetryCallState, Retrying
 
-from tersely.backends.http import LONGEST_PAUSE, HttpBackend, pause
+from tersely.backends.http import HttpBackend
 from tersely.backends.langchain import LangChainBackend
+from tersely.calls import LONGEST_PAUSE, pause
 from tersely.contracts import Backend, Chunk, Completion, Request
 from tersely.errors import BackendError, ContextLengthError
 from tersely.prompt import Prompt, Segment
