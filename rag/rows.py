@@ -45,7 +45,7 @@ def chunk_of(text: str, metadata: Mapping[str, Any], name: str | None) -> Chunk:
     Raises RequestError for what can't be kept as it is.
     """
     packed = _packed(text, metadata)
-    if name is not None and not _sound(name):
+    if name is not None and not is_whole(name):
         raise RequestError(f"the id {name!r} holds half a character: it can't be kept")
     try:
         data = text.encode()
@@ -59,7 +59,7 @@ def chunk_of(text: str, metadata: Mapping[str, Any], name: str | None) -> Chunk:
         id=name or hashlib.sha256(_parted(data, packed.encode())).hexdigest()[:32],
         text=text,
         metadata=packed,
-        source=source if isinstance(source, str) and _sound(source) else "",
+        source=source if isinstance(source, str) and is_whole(source) else "",
         digest=hashlib.sha256(data).digest()[:16],
         terms=" ".join(terms_of(text)),
     )
@@ -69,7 +69,8 @@ def _parted(*parts: bytes) -> bytes:
     return b"".join(len(part).to_bytes(8) + part for part in parts)
 
 
-def _sound(text: str) -> bool:
+def is_whole(text: str) -> bool:
+    """Whether a text holds no half of a character (a lone surrogate), so that it can be kept."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -93,22 +94,14 @@ def _unkept(text: str, key: object, value: object) -> str:
 
 def standing(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, tuple[Any, ...]]:
     """The rows of these ids, by id: (row, digest, metadata). Unknown ids are left out."""
-    query = "SELECT id, row, digest, metadata FROM chunks WHERE id IN (SELECT value FROM %s)"
-    return {row[0]: row[1:] for row in _listed(connection, query, ids)}
+    query = "SELECT id, row, digest, metadata FROM chunks WHERE id IN (%s)"
+    return {row[0]: row[1:] for row in _with(connection, query, filter(is_whole, ids))}
 
 
 def embedded(connection: sqlite3.Connection, digests: Iterable[bytes]) -> dict[bytes, bytes]:
     """The vectors of texts that are there already, by the digests of the texts."""
-    found: dict[bytes, bytes] = {}
-    wanted = list(dict.fromkeys(digests))
-    for start in range(0, len(wanted), FEW):
-        some = wanted[start : start + FEW]
-        query = (
-            "SELECT digest, data FROM chunks JOIN vectors USING (row) WHERE digest IN"
-            f" ({', '.join('?' * len(some))})"
-        )
-        found.update(connection.execute(query, some))
-    return found
+    query = "SELECT digest, data FROM chunks JOIN vectors USING (row) WHERE digest IN (%s)"
+    return dict(_with(connection, query, digests))
 
 
 def insert(connection: sqlite3.Connection, chunks: Sequence[Chunk], data: Sequence[bytes]) -> None:
@@ -150,8 +143,8 @@ def remove(connection: sqlite3.Connection, rows: Sequence[int], generation: int)
 def passages(connection: sqlite3.Connection, ids: Iterable[str]) -> list[Passage]:
     """The passages of these ids in their order; unknown ids are left out."""
     wanted = list(ids)
-    query = "SELECT id, text, source, metadata FROM chunks WHERE id IN (SELECT value FROM %s)"
-    found = {row[0]: _passage(*row) for row in _listed(connection, query, set(wanted))}
+    query = "SELECT id, text, source, metadata FROM chunks WHERE id IN (%s)"
+    found = {row[0]: _passage(*row) for row in _with(connection, query, filter(is_whole, wanted))}
     return [found[name] for name in wanted if name in found]
 
 
@@ -230,6 +223,16 @@ def packed(vectors: Vectors) -> list[bytes]:
     return [row.tobytes() for row in vectors.astype(np.float16)]
 
 
-def _listed(connection: sqlite3.Connection, query: str, values: Iterable[Any]) -> list[Any]:
-    """The rows for a list of values, however long: it goes in as one JSON text."""
+def _with(connection: sqlite3.Connection, query: str, values: Iterable[Any]) -> list[Any]:
+    """What a query finds for values of any kind, however many, each once."""
+    found: list[Any] = []
+    wanted = list(dict.fromkeys(values))
+    for start in range(0, len(wanted), FEW):
+        some = wanted[start : start + FEW]
+        found += connection.execute(query % ", ".join("?" * len(some)), some)
+    return found
+
+
+def _listed(connection: sqlite3.Connection, query: str, values: Iterable[int]) -> list[Any]:
+    """What a query finds for numbers, however many: they go in as one JSON text."""
     return connection.execute(query % "json_each(?)", (json.dumps(list(values)),)).fetchall()

@@ -47,7 +47,7 @@ class IndexSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Kind | Literal["auto"] = "auto"
+    kind: Literal["auto", Kind] = "auto"
     mutable: bool = True
     flat_rows: int = Field(100_000, ge=0)
     sq8_rows: int = Field(200_000, ge=0)

@@ -26,6 +26,7 @@ MAY_OPEN_HEAVY = {
     "middleware/postprocessor_llamaindex.py": {"llama_index"},
     "rag/retriever.py": {"langchain_core"},
     "rag/store.py": {"langchain_core"},
+    "rag/store_finding.py": {"langchain_core"},
 }
 LINES_A_FILE, LINES_A_FUNCTION, LINES_A_CLASS, PARAMETERS = 300, 50, 150, 7
 
