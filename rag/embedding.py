@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from inspect import getattr_static
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,7 @@ def best() -> tuple[Embedder | None, str]:
     Which one that is may differ from machine to machine and from day to day: vectors that are
     kept should be made by one that is named.
     """
-    for take in (_sentence_transformers, _static):
+    for take in (_onnx, _sentence_transformers, _static):
         found, why = take()
         if found:
             return found, why
@@ -74,6 +73,15 @@ def _is_path(name: str) -> bool:
         return False
 
 
+def _onnx() -> tuple[Embedder | None, str]:
+    if missing("onnxruntime") or missing("tokenizers") or not at_hand(MODEL):
+        return None, ""
+    built: Any = embedder("onnx", model=MODEL)
+    return (
+        (built, f"{MODEL} is on this machine, exported to ONNX") if built.exported else (None, "")
+    )
+
+
 def _sentence_transformers() -> tuple[Embedder | None, str]:
     if missing("sentence_transformers") or not at_hand(MODEL):
         return None, ""
@@ -81,7 +89,7 @@ def _sentence_transformers() -> tuple[Embedder | None, str]:
 
 
 def _static() -> tuple[Embedder | None, str]:
-    if find_spec("wordllama") is None:
+    if missing("wordllama"):
         return None, ""
     return embedder("static"), "wordllama is installed, and no model is on this machine"
 

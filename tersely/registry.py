@@ -42,9 +42,18 @@ STAGES: dict[str, str] = {
     "truncate": "tersely.compressors.baselines:Truncate",
 }
 
-PLANS: dict[str, str] = {}
+PLANS: dict[str, str] = {
+    "flare": "tersely.rag.plan_flare:Flare",
+    "rag": "tersely.rag.plan_rag:Rag",
+    "replug": "tersely.rag.plan_replug:Replug",
+    "self_rag": "tersely.rag.plan_self_rag:SelfRag",
+    "two_hop": "tersely.rag.plan_two_hop:TwoHop",
+}
 
 EMBEDDERS: dict[str, str] = {
+    "http": "tersely.rag.embed_http:Http",
+    "langchain": "tersely.rag.embed_langchain:LangChain",
+    "onnx": "tersely.rag.embed_onnx:Onnx",
     "sentence_transformers": "tersely.rag.embed_sentence_transformers:SentenceTransformers",
     "static": "tersely.rag.embed_static:Static",
 }

@@ -1,7 +1,7 @@
 """A server on this machine that speaks OpenAI Chat, OpenAI Responses and Anthropic Messages.
 
 It answers with one fixed text (or a tool call, when the request offers tools), streamed when
-asked, and remembers every request as it came over the wire.
+asked, or with vectors, and remembers every request as it came over the wire.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -30,6 +31,16 @@ class Seen:
         return json.loads(self.raw or b"null")
 
 
+def _embeddings(body: JSON) -> JSON:
+    """A vector for each text, the last one first."""
+    width = body.get("dimensions") or 8
+    rows = [
+        {"index": i, "embedding": [float(b) - 128 for b in sha256(text.encode()).digest()[:width]]}
+        for i, text in enumerate(body["input"])
+    ]
+    return {"object": "list", "data": rows[::-1], "model": body["model"]}
+
+
 @dataclass
 class Loopback:
     """The server. `faults` are statuses to answer with first; while `gate` is shut all wait."""
@@ -38,6 +49,7 @@ class Loopback:
     seen: list[Seen] = field(default_factory=list)
     faults: deque[int] = field(default_factory=deque)
     gate: threading.Event = field(default_factory=threading.Event)
+    embeddings: Callable[[JSON], Any] = _embeddings
 
     def __enter__(self) -> Self:
         self.gate.set()
@@ -80,6 +92,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.loopback.faults:
             status = self.loopback.faults.popleft()
             self._send(status, {"error": {"type": "api_error", "message": f"status {status}"}})
+            return
+        if self.path.endswith("/embeddings"):
+            self._send(200, self.loopback.embeddings(Seen(self.path, {}, raw).body))
             return
         speak = _speaker(self.path.partition("?")[0])
         if speak is None:
