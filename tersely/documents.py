@@ -55,7 +55,7 @@ def titles_of(units: Sequence[Units]) -> list[str]:
 
     A title is a short first line, no sentence, that other lines follow.
     """
-    return [_title(text) for one in units for text in split(one.text, "paragraph").texts]
+    return [title_of(text) for one in units for text in split(one.text, "paragraph").texts]
 
 
 def named_in(text: str, titles: Sequence[str]) -> Bools:
@@ -65,7 +65,8 @@ def named_in(text: str, titles: Sequence[str]) -> Bools:
     return np.array([len(name) >= NAME and f" {name} " in plain for name in names], np.bool_)
 
 
-def _title(document: str) -> str:
+def title_of(document: str) -> str:
+    """The first line of a document where it is a title, else ""."""
     first, apart, _ = document.partition("\n")
     ends = first.rstrip()[-1:] in ENDS
     return first.strip() if apart and not ends and len(first) <= TITLE else ""

@@ -6,7 +6,7 @@ import json
 import re
 from statistics import mode
 
-from tersely.prompt import Kind
+from tersely.prompt import Kind, Prompt
 
 SAMPLE = 16_384
 """Characters that are looked at; only JSON is read to its end."""
@@ -86,6 +86,17 @@ def json_shape(text: str) -> str | None:
     except ValueError:
         return None
     return shape
+
+
+def prose(prompt: Prompt) -> list[int]:
+    """The positions of the open segments from which text can be taken: those of JSON can't."""
+    places: list[int] = []
+    at = 0
+    for leaf in prompt.leaves:
+        own = [at + i for i, one in enumerate(leaf.segments) if not one.locked and one.text.strip()]
+        at += len(leaf.segments)
+        places += own if not own or json_shape(leaf.text) is None else []
+    return places
 
 
 def _is_balanced(text: str) -> bool:

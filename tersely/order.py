@@ -56,16 +56,20 @@ class Arrangement:
 
     documents: Units
     order: Order
+    mark: str = ""
 
     def rendering(self, units: Units, kept: Bools, values: Floats, fixed: Bools) -> Rendering:
         """The text of the kept units with its documents in order.
+
+        A `mark` stands where something within a document was dropped.
 
         A document is worth what its best kept unit is worth. Those with a `fixed` unit stay at
         their places, and so does the white space between places; the indentation of a first
         line goes with it. Shape of all: (units,).
         """
         numbers = np.searchsorted(self.documents.starts, units.starts, "right") - 1
-        made = rendering(units, kept, np.append(False, np.diff(numbers) > 0)[: len(units)])
+        cuts = np.append(False, np.diff(numbers) > 0)[: len(units)]
+        made = rendering(units, kept, cuts, self.mark)
         owners = numbers[made.firsts]
         opens = np.flatnonzero(np.append(True, np.diff(owners) > 0)[: len(owners)])
         if len(opens) < 2:

@@ -55,8 +55,11 @@ def render(units: Units, kept: Bools) -> str:
     return rendering(units, kept).text
 
 
-def rendering(units: Units, kept: Bools, cuts: Bools | None = None) -> Rendering:
-    """The same in pieces. At `cuts` a new run begins in any case. Shape of both: (units,)."""
+def rendering(units: Units, kept: Bools, cuts: Bools | None = None, mark: str = "") -> Rendering:
+    """The same in pieces. At `cuts` a new run begins in any case. Shape of both: (units,).
+
+    A `mark` stands wherever units were dropped; with `cuts` only within what they bound.
+    """
     places = np.flatnonzero(kept)
     if not len(places):
         text = units.text if kept.all() else ""
@@ -84,7 +87,24 @@ def rendering(units: Units, kept: Bools, cuts: Bools | None = None) -> Rendering
         sources.append(start)
     pieces.append(units.text[units.ends[-1] :] if kept[-1] else JOINTS[gaps[-1]])
     sources.append(int(units.ends[-1]) if kept[-1] else NEW)
-    return Rendering(pieces, sources, firsts)
+    made = Rendering(pieces, sources, firsts)
+    return _marked(made, mark, gaps, lasts, cuts) if mark else made
+
+
+def _marked(made: Rendering, mark: str, gaps: Ints, lasts: Ints, cuts: Bools | None) -> Rendering:
+    """The same with a mark in each gap, and the white space of the gap on both sides of it."""
+    pieces = made.pieces
+    between = _strongest(gaps, lasts[:-1], made.firsts[1:]).tolist()
+    owners = np.zeros(len(gaps)) if cuts is None else np.cumsum(cuts)
+    same = (owners[lasts[:-1]] == owners[made.firsts[1:]]).tolist()
+    for i, (strength, inside) in enumerate(zip(between, same, strict=True), start=1):
+        if inside and made.sources[2 * i] == NEW:
+            pieces[2 * i] = JOINTS[strength] + mark + pieces[2 * i]
+    if cuts is None and made.sources[0] == NEW:
+        pieces[0] += mark + JOINTS[int(gaps[1 : made.firsts[0] + 1].max())]
+    if cuts is None and made.sources[-1] == NEW:
+        pieces[-1] = JOINTS[int(gaps[lasts[-1] + 1 : -1].max())] + mark + pieces[-1]
+    return made
 
 
 def strengths(units: Units) -> Ints:

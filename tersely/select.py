@@ -39,6 +39,9 @@ class Part:
     rank those of the higher value go first. Shape of both: (units,). With an `arrangement` the
     documents of a text that lost something are written in that order, by the value of their best
     unit, or by `standing` where documents are worth something by themselves. Shape: (units,).
+    A `mark` is written wherever something was dropped. `leads` is the unit that comes along with
+    each, as a title does, itself where none does; one of rank NEVER comes along only. Shape:
+    (units,).
     """
 
     units: Units
@@ -46,11 +49,13 @@ class Part:
     ranks: Ints
     arrangement: Arrangement | None = None
     standing: Floats | None = None
+    mark: str = ""
+    leads: Ints | None = None
 
     def rendering(self, kept: Bools) -> Rendering:
         """What is written when these units are kept."""
         if self.arrangement is None or kept.all():
-            return rendering(self.units, kept)
+            return rendering(self.units, kept, mark=self.mark)
         worth = np.nan_to_num(self.values if self.standing is None else self.standing)
         return self.arrangement.rendering(self.units, kept, worth, self.ranks >= FORCED)
 
@@ -99,6 +104,7 @@ class _Packing:
     costs: Floats = field(init=False)
     forced: Bools = field(init=False)
     order: Ints = field(init=False)
+    leads: Ints = field(init=False)
 
     def __post_init__(self) -> None:
         parts = self.parts.values()
@@ -107,7 +113,16 @@ class _Packing:
         self.forced = ranks >= FORCED
         best = np.lexsort((-values, -ranks))
         self.order = best[(ranks[best] != NEVER) & ~self.forced[best]]
+        leads = [np.arange(len(p.units)) if p.leads is None else p.leads for p in parts]
+        self.leads = np.concatenate(
+            [row + at for row, at in zip(leads, self._bounds, strict=False)]
+        )
         self.costs = np.asarray(self.context.tokens_of(self._spelled()), np.float64)
+
+    @property
+    def _bounds(self) -> Ints:
+        """The number of the first unit of each part, and of all units."""
+        return np.cumsum([0, *(len(part.units) for part in self.parts.values())])
 
     @property
     def full(self) -> int:
@@ -135,12 +150,12 @@ class _Packing:
         if base > self.limit or not len(queue):
             return kept
         if full is None:
-            full = self.size(_with(kept, queue))
+            full = self.size(self._with(kept, queue))
             if full <= self.limit:
-                return _with(kept, queue)
+                return self._with(kept, queue)
         costs = np.concatenate(([0.0], np.cumsum(self.costs[queue])))
-        measure = lambda n: self.size(_with(kept, queue[:n]))  # noqa: E731
-        return _with(kept, queue[: _longest(costs, measure, (base, full), self.limit)])
+        measure = lambda n: self.size(self._with(kept, queue[:n]))  # noqa: E731
+        return self._with(kept, queue[: _longest(costs, measure, (base, full), self.limit)])
 
     def filled(self, kept: Bools) -> Bools:
         """These units, and later ones that are small enough for what is left."""
@@ -156,7 +171,7 @@ class _Packing:
     def opened(self, kept: Bools, finer: Unit) -> tuple[_Packing, Bools]:
         """The best unit that was passed over, split more finely, and its beginning kept."""
         rest = self.order[~kept[self.order]]
-        bounds = np.cumsum([0, *(len(part.units) for part in self.parts.values())])
+        bounds = self._bounds
         for unit in rest[:TRIES].tolist():
             which = int(np.searchsorted(bounds, unit, "right")) - 1
             i, at = list(self.parts)[which], unit - int(bounds[which])
@@ -167,6 +182,11 @@ class _Packing:
                 more = np.insert(kept, [unit] * extra, False)
                 return again, again.added(more, np.arange(unit, unit + extra + 1))
         return self, kept
+
+    def _with(self, kept: Bools, units: Ints) -> Bools:
+        more = kept.copy()
+        more[units] = more[self.leads[units]] = True
+        return more
 
     def _small(self, kept: Bools, left: float) -> Ints:
         """Units in order that together fit what is left, as far as can be told."""
@@ -221,12 +241,6 @@ def _longest(
     return low
 
 
-def _with(kept: Bools, units: Ints) -> Bools:
-    more = kept.copy()
-    more[units] = True
-    return more
-
-
 def _opened(part: Part, at: int, finer: Unit) -> Part:
     """A part with one unit split more finely; a code block stays whole."""
     units = part.units
@@ -247,7 +261,16 @@ def _opened(part: Part, at: int, finer: Unit) -> Part:
         values=part.values.repeat(times),
         ranks=part.ranks.repeat(times),
         standing=None if part.standing is None else part.standing.repeat(times),
+        leads=None if part.leads is None else _moved(part.leads, at, len(pieces), times),
     )
+
+
+def _moved(leads: Ints, at: int, pieces: int, times: Ints) -> Ints:
+    """Leads when one unit became several; what it led is led by its first piece."""
+    moved = np.where(leads > at, leads + pieces - 1, leads).repeat(times)
+    if leads[at] == at:
+        moved[at : at + pieces] = np.arange(at, at + pieces)
+    return moved
 
 
 def _written(prompt: Prompt, made: Mapping[int, Rendering], context: Context) -> Prompt:
