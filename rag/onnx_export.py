@@ -140,10 +140,10 @@ def _trace(model: Any, goal: Path) -> None:
     class Whole(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.parts = torch.nn.ModuleList(list(model))
+            self.parts: Any = torch.nn.ModuleList(list(model))
 
         def forward(self, input_ids: Tensor) -> Tensor:
-            reader, *rest = [*self.parts]
+            reader, *rest = self.parts
             # one text needs no padding, and no mask that tells of it
             seen = reader.auto_model(input_ids=input_ids, attention_mask=None)
             said = {"token_embeddings": seen[0], "attention_mask": torch.ones_like(input_ids)}
