@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock
 
 from tersely.errors import StoreError
 from tersely.lexical import STOPWORDS, SUFFIX, TERM, terms_of
@@ -83,15 +83,24 @@ class Database:
         self._of_thread = threading.local()
         self._open: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._writer: _Connection | None = None
+        self._lock = os.getpid(), FileLock(folder / LOCK)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self.lock = FileLock(folder / LOCK)
             with self._told():
                 self._prepare()
         except OSError as error:
             if isinstance(error, StoreError):
                 raise
             raise StoreError(f"no store can be opened at {str(folder)!r}: {error}") from error
+
+    @property
+    def lock(self) -> BaseFileLock:
+        """Held by the one who writes. A thread may take it again while it holds it."""
+        process, lock = self._lock
+        if process != os.getpid():  # a lock is not inherited by a process that was forked
+            lock = FileLock(self.folder / LOCK)
+            self._lock = os.getpid(), lock
+        return lock
 
     def reader(self) -> sqlite3.Connection:
         """This thread's connection for reading."""

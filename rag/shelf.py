@@ -148,7 +148,7 @@ class Shelf:
             width=now.state.width,
             kinds=tuple(dict.fromkeys(segment.kind for segment in view.segments)),
             removed=len(view.dead),
-            bytes=sum(path.stat().st_size for path in folder.glob(f"{self.database.path.name}*")),
+            bytes=sum(map(snapshot.file_size, folder.glob(f"{self.database.path.name}*"))),
             index_bytes=snapshot.size(folder),
             damaged=snapshot.quarantined(folder),
         )

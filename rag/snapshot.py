@@ -67,8 +67,9 @@ def publish(folder: Path, scratch: Path, generation: int, token: str) -> None:
     scratch.rename(goal)
     _to_disk(folder)
     for path in folder.glob(f"{KEPT}*"):
-        if path != goal:
-            shutil.rmtree(path, ignore_errors=True)
+        if path != goal:  # at once, so that nobody meets half of it
+            path.rename(path.with_name(f"{SCRATCH}{path.name}"))
+    clear_scratch(folder)
 
 
 def load(folder: Path, state: State, vouched: Callable[[str], bool]) -> View | None:
@@ -83,8 +84,9 @@ def load(folder: Path, state: State, vouched: Callable[[str], bool]) -> View | N
         except _Foreign:
             continue
         except (_Damaged, OSError, ValueError, KeyError, TypeError) as error:
-            if path.exists():  # else another process has put a newer one in its place
-                _quarantine(path, error)
+            if not path.exists():  # another process has put a newer one in its place
+                return load(folder, state, vouched)
+            _quarantine(path, error)
     return None
 
 
@@ -95,7 +97,8 @@ def quarantined(folder: Path) -> tuple[str, ...]:
 
 def size(folder: Path) -> int:
     """The bytes of the snapshots."""
-    return sum(_size(path) for kept in folder.glob(f"{KEPT}*") for path in kept.glob("*"))
+    walked = (one for kept in folder.glob(f"{KEPT}*") for one in os.walk(kept))
+    return sum(file_size(Path(inside) / name) for inside, _, names in walked for name in names)
 
 
 def clear_scratch(folder: Path) -> None:
@@ -104,7 +107,8 @@ def clear_scratch(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _size(path: Path) -> int:
+def file_size(path: Path) -> int:
+    """The bytes of a file; 0 when it is gone."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
