@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-NAMES = ("overhead", "budget", "robustness", "scoring", "pruning", "pruning_speed")
+NAMES = ("overhead", "budget", "robustness", "scoring", "pruning", "pruning_speed", "rag_safety")
 
 
 def main() -> None:
