@@ -138,11 +138,11 @@ class Desk:
         room = self.evidence.tokens - sum(block.tokens for block in self.blocks)
         left = self.purse.left
         if left is None:
-            return room // prompts
+            return room
         now = self.context.tokens(self.asked().prompt)
         now += 0 if self.blocks else self.context.count(self.instruction)
         answer = min(self.request.max_tokens, max(left // RESERVE, 1))
-        return min(room, left - now * prompts - answer) // prompts
+        return min(room, (left - now * prompts - answer) // prompts)
 
 
 def covered(texts: Sequence[str], question: str) -> float:

@@ -28,8 +28,11 @@ ONE_PASSAGE = "Answer with the help of the passage, if it bears on the question.
 FAINT = 4
 """A passage is dropped whose weight is below the even one by more than this factor."""
 
-LEAST = 16
-"""Tokens that a passage must have: with less room fewer are asked with."""
+LEAST = 64
+"""Tokens of room that a passage must have, its fence included: with less fewer are asked with."""
+
+VOTING = 2
+"""The share of the tokens that a vote may cost is one in so many: it may come to nothing."""
 
 WORDY = 12
 """Words from which answers are too long to be the same by chance: they are not voted on."""
@@ -73,8 +76,9 @@ class Replug(Active):
         found = yield from desk.search(desk.question, self.k)
         passages = desk.related(found)
         branches = self._branches(desk, passages)
+        votes: list[Completion] = []
         try:
-            heard = yield from self._together(desk, branches)
+            heard = yield from self._together(desk, branches, votes)
         except (BackendError, ConfigError) as error:
             desk.tell(f"plain retrieval: {error}")
             heard = None
@@ -84,12 +88,18 @@ class Replug(Active):
             return answered(desk, heard.text, heard)
         desk.bring(passages)
         text, heard = yield from told(desk)
+        if heard is None and votes:
+            heard, text = votes[0], votes[0].text
+            yield from plans.say(text)
         return answered(desk, text, heard)
 
     def _together(
-        self, desk: Desk, branches: Sequence[Branch]
+        self, desk: Desk, branches: Sequence[Branch], votes: list[Completion]
     ) -> Generator[Step, Reply, Completion | None]:
-        """What the passages say together; None where plain retrieval must do."""
+        """What the passages say together; None where plain retrieval must do.
+
+        Answers to single passages, if it comes to that, are left in `votes`.
+        """
         if len(branches) < 2:
             if branches:
                 desk.tell("plain retrieval: there are no two passages that count and have room")
@@ -99,12 +109,12 @@ class Replug(Active):
             weights = [branch.weight for branch in branches]
             return (yield from desk.purse.mix(requests, weights, "answer"))
         if desk.can("logprobs"):
-            return (yield from self._voted(desk, branches))
+            return (yield from self._voted(desk, branches, votes))
         desk.tell("plain retrieval: the backend neither mixes nor tells log-probabilities")
         return None
 
     def _voted(
-        self, desk: Desk, branches: Sequence[Branch]
+        self, desk: Desk, branches: Sequence[Branch], answers: list[Completion]
     ) -> Generator[Step, Reply, Completion | None]:
         """The short answer for which most speaks."""
         size = min(self.short, desk.request.max_tokens)
@@ -113,7 +123,7 @@ class Replug(Active):
             for one in branches
         ]
         began = len(desk.purse.calls)
-        answers = yield from desk.purse.ask(requests, "vote", 0.5)
+        answers += yield from desk.purse.ask(requests, "vote", 1 / VOTING)
         lots = _lots(answers, [branch.weight for branch in branches])
         if not lots:
             desk.tell("plain retrieval: no answers that are short and tell their chances")
@@ -133,9 +143,11 @@ class Replug(Active):
         weights = weighed([one.score for one in passages], self.tau)
         order = np.argsort(-weights, kind="stable")
         order = order[weights[order] > 0]
-        while len(order) > 1 and desk.room(len(order)) < LEAST:
+        prompts = 1 if desk.can("mixes") else VOTING
+        while len(order) > 1 and desk.room(prompts * len(order)) < LEAST:
             order = order[:-1]
-        evidence = self.evidence.model_copy(update={"tokens": max(desk.room(len(order)), 1)})
+        room = max(desk.room(prompts * len(order)), 1)
+        evidence = self.evidence.model_copy(update={"tokens": room})
         branches: list[Branch] = []
         for i in order.tolist():
             bundle = evidence.bundle(

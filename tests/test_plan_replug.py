@@ -147,3 +147,13 @@ def test_a_mixed_answer_that_can_not_be_paid() -> None:
     backend = ScriptedBackend([], mix=lambda requests, weights: Completion(text="x"))
     answer = run(Replug(tokens=5), backend, QUESTION, Scored(8, 8))
     assert (answer.text, backend.requests) == ("", [])
+
+
+def test_votes_that_come_to_nothing_are_better_than_no_answer() -> None:
+    backend = Obeying(lambda request: "word " * 20, ("logprobs",))
+    asked = asking(QUESTION, max_tokens=64)
+    answers = {
+        limit: run(Replug(k=2, tokens=limit), backend, asked) for limit in range(60, 400, 20)
+    }
+    assert all(one.account.spent <= limit for limit, one in answers.items())
+    assert all(one.text for limit, one in answers.items())
