@@ -124,7 +124,7 @@ def test_nothing_but_spaces_is_put_in(text: str) -> None:
     assert len(made) - len(text) == made.count(" ") - text.count(" ")
 
 
-@given(HOSTILE, st.lists(st.sampled_from(["im_start", "<go>", "aa", "東京", " x "]), max_size=3))
+@given(HOSTILE, st.lists(st.sampled_from(["im_start", "<go>", "aa", "東京", " xy "]), max_size=3))
 def test_tokens_of_the_callers_own_are_broken_as_well(text: str, tokens: list[str]) -> None:
     made, origins = harmless(text, tokens)
     assert not [token for token in tokens if token.strip() in made]
