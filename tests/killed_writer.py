@@ -49,7 +49,8 @@ def main(path: Path, notes: Path, seed: int) -> None:
             note(file, {"adding": names, "number": number})
             store.add_texts([text_of(name, number) for name in names], ids=names)
             note(file, {"added": names, "number": number})
-            if random.random() < 0.4:
+            if random.random() < 0.5:
+                note(file, {"saving": True})
                 store.save()
                 note(file, {"saved": True})
 
@@ -125,14 +126,14 @@ class Writers:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
 
-    def kill_one(self, seed: int, after: float) -> tuple[int, bool]:
-        """Let one write for so many seconds once it has begun; then kill it, and verify."""
-        ready = self.notes.read_text().count("ready")
+    def kill_one(self, seed: int, steps: int, after: float) -> tuple[int, bool]:
+        """Let one note so many steps, and go on for `after` seconds; then kill it, and verify."""
+        goal = self.notes.read_text().count("\n") + steps
         assert self.server.stdin and self.server.stdout
         self.server.stdin.write(f"{seed}\n")
         self.server.stdin.flush()
         writer = int(self.server.stdout.readline())
-        while self.notes.read_text().count("ready") == ready:
+        while self.notes.read_text().count("\n") < goal:
             time.sleep(0.002)
         time.sleep(after)
         os.kill(writer, signal.SIGKILL)

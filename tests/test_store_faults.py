@@ -12,9 +12,12 @@ KILLS = 12
 
 def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     writers = Writers(tmp_path / "store", tmp_path / "notes")
-    waits = random.Random(0)
+    drawn = random.Random(0)
     try:
-        found = [writers.kill_one(seed, waits.random() * 0.5) for seed in range(KILLS)]
+        found = [
+            writers.kill_one(seed, drawn.randint(1, 15), drawn.random() * 0.03)
+            for seed in range(KILLS)
+        ]
     finally:
         writers.close()
     assert max(count for count, _ in found) > 10
