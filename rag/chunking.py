@@ -91,6 +91,4 @@ def _characters(text: str) -> Units:
 def _spelled(units: Units) -> list[str]:
     """Every piece with the white space before it, as it will be counted in its chunk."""
     before = np.append(units.starts[:1], units.ends[:-1]).tolist()
-    return [
-        units.text[start:end] for start, end in zip(before, units.ends.tolist(), strict=True)
-    ]
+    return [units.text[start:end] for start, end in zip(before, units.ends.tolist(), strict=True)]

@@ -16,6 +16,7 @@ from tersely.plans import Plan
 from tersely.retrieval import Embedder
 
 if TYPE_CHECKING:
+    from tersely.library import Library
     from tersely.training import TrainerModel
 
 GROUP = "tersely.stages"
@@ -37,6 +38,7 @@ STAGES: dict[str, str] = {
     "random": "tersely.compressors.baselines:Random",
     "ratios": "tersely.compressors.ratios:Ratios",
     "recomp": "tersely.compressors.recomp:Recomp",
+    "retrieve": "tersely.rag.retrieve:Retrieve",
     "selective_context": "tersely.compressors.selective_context:SelectiveContext",
     "stdc": "tersely.compressors.stdc:STDC",
     "truncate": "tersely.compressors.baselines:Truncate",
@@ -56,6 +58,10 @@ EMBEDDERS: dict[str, str] = {
     "onnx": "tersely.rag.embed_onnx:Onnx",
     "sentence_transformers": "tersely.rag.embed_sentence_transformers:SentenceTransformers",
     "static": "tersely.rag.embed_static:Static",
+}
+
+LIBRARIES: dict[str, str] = {
+    "faiss": "tersely.rag.library:FileLibrary",
 }
 
 TRAINERS: dict[str, str] = {
@@ -119,10 +125,10 @@ def as_stage(source: Any, /) -> Stage:
     raise ConfigError(f"a stage is a name, a mapping or a Stage, was {source!r}")
 
 
-def spelled(stage: Stage, /) -> str | dict[str, Any]:
-    """A stage as its name, or `{name: {setting: value}}` with what differs from the defaults.
+def spelled(stage: Any, /) -> str | dict[str, Any]:
+    """A stage or an embedder as its name, or `{name: {setting: value}}` with what is no default.
 
-    `as_stage` reads it back. Raises ConfigError when the stage has no registry name.
+    `as_stage` reads it back. Raises ConfigError when it has no registry name.
     """
     name = getattr(stage, "name", None)
     if not isinstance(stage, BaseModel) or not name:
@@ -152,6 +158,14 @@ def embedder(name: str, /, **settings: Any) -> Embedder:
     if name not in EMBEDDERS:
         raise UnknownName("embedder", name, EMBEDDERS)
     built: Embedder = _built("embedder", name, _open(EMBEDDERS[name]), settings)
+    return built
+
+
+def library(name: str, /, **settings: Any) -> Library:
+    """Build the library of that name. Raises as `stage` does."""
+    if name not in LIBRARIES:
+        raise UnknownName("library", name, LIBRARIES)
+    built: Library = _built("library", name, _open(LIBRARIES[name]), settings)
     return built
 
 

@@ -9,17 +9,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tersely.contracts import Context
-from tersely.order import Arrangement
+from tersely.part import FORCED as FORCED
+from tersely.part import NEVER as NEVER
+from tersely.part import Part as Part
+from tersely.part import opened
 from tersely.prompt import Prompt, Segment
-from tersely.protect import protected
 from tersely.render import Rendering, rendering
-from tersely.units import Bools, Floats, Ints, Unit, Units, split
-
-FORCED = 1_000_000
-"""The rank of what is kept whatever the budget says."""
-
-NEVER = -1
-"""The rank of what is dropped even where the budget has room."""
+from tersely.units import Bools, Floats, Ints, Unit, Units
 
 MARK = "…"
 """What a text becomes that lost everything: an empty text is no text."""
@@ -29,35 +25,6 @@ ENOUGH = 0.99
 
 TRIES = 12
 """How often one search counts the whole prompt at most."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """A text on the scales: its units and what each is worth.
-
-    Units of a higher rank are kept before all others, those of rank FORCED always; within a
-    rank those of the higher value go first. Shape of both: (units,). With an `arrangement` the
-    documents of a text that lost something are written in that order, by the value of their best
-    unit, or by `standing` where documents are worth something by themselves. Shape: (units,).
-    A `mark` is written wherever something was dropped. `leads` is the unit that comes along with
-    each, as a title does, itself where none does; one of rank NEVER comes along only. Shape:
-    (units,).
-    """
-
-    units: Units
-    values: Floats
-    ranks: Ints
-    arrangement: Arrangement | None = None
-    standing: Floats | None = None
-    mark: str = ""
-    leads: Ints | None = None
-
-    def rendering(self, kept: Bools) -> Rendering:
-        """What is written when these units are kept."""
-        if self.arrangement is None or kept.all():
-            return rendering(self.units, kept, mark=self.mark)
-        worth = np.nan_to_num(self.values if self.standing is None else self.standing)
-        return self.arrangement.rendering(self.units, kept, worth, self.ranks >= FORCED)
 
 
 def pack(
@@ -153,7 +120,7 @@ class _Packing:
             full = self.size(self._with(kept, queue))
             if full <= self.limit:
                 return self._with(kept, queue)
-        costs = np.concatenate(([0.0], np.cumsum(self.costs[queue])))
+        costs = np.concatenate(([0.0], np.cumsum(self._costs(kept, queue))))
         measure = lambda n: self.size(self._with(kept, queue[:n]))  # noqa: E731
         return self._with(kept, queue[: _longest(costs, measure, (base, full), self.limit)])
 
@@ -175,13 +142,20 @@ class _Packing:
         for unit in rest[:TRIES].tolist():
             which = int(np.searchsorted(bounds, unit, "right")) - 1
             i, at = list(self.parts)[which], unit - int(bounds[which])
-            part = _opened(self.parts[i], at, finer)
+            part = opened(self.parts[i], at, finer)
             extra = len(part.units) - len(self.parts[i].units)
             if extra:
                 again = replace(self, parts={**self.parts, i: part})
                 more = np.insert(kept, [unit] * extra, False)
                 return again, again.added(more, np.arange(unit, unit + extra + 1))
         return self, kept
+
+    def _costs(self, kept: Bools, units: Ints) -> Floats:
+        """What units cost by themselves, with what comes along with them. Shape: (units,)."""
+        leads = self.leads[units]
+        alone = kept[leads] | (leads == units)
+        costs: Floats = self.costs[units] + np.where(alone, 0.0, self.costs[leads])
+        return costs
 
     def _with(self, kept: Bools, units: Ints) -> Bools:
         more = kept.copy()
@@ -192,10 +166,11 @@ class _Packing:
         """Units in order that together fit what is left, as far as can be told."""
         rest = self.order[~kept[self.order]]
         picked = [rest[:0]]
-        while len(rest := rest[self.costs[rest] <= left]):
-            fitting = int(np.searchsorted(np.cumsum(self.costs[rest]), left, "right"))
+        while len(rest := rest[(costs := self._costs(kept, rest)) <= left]):
+            costs = np.cumsum(costs[costs <= left])
+            fitting = int(np.searchsorted(costs, left, "right"))
             picked.append(rest[:fitting])
-            left -= float(self.costs[rest[:fitting]].sum())
+            left -= float(costs[fitting - 1])
             rest = rest[fitting:]
         return np.concatenate(picked)
 
@@ -212,7 +187,8 @@ class _Packing:
         for part in self.parts.values():
             before = np.append(0, part.units.ends[:-1]) < part.units.starts
             pairs = zip(part.units.texts, before.tolist(), strict=True)
-            spelled += [f" {text}" if spaced else text for text, spaced in pairs]
+            mark = part.mark and f" {part.mark}"
+            spelled += [f" {text}{mark}" if spaced else text + mark for text, spaced in pairs]
         return spelled
 
 
@@ -239,38 +215,6 @@ def _longest(
         else:
             high, large = guess, size
     return low
-
-
-def _opened(part: Part, at: int, finer: Unit) -> Part:
-    """A part with one unit split more finely; a code block stays whole."""
-    units = part.units
-    start, end = int(units.starts[at]), int(units.ends[at])
-    text = units.text[start:end]
-    pieces = split(text, finer, atoms=protected(text))
-    if len(pieces) < 2:
-        return part
-    times = np.ones(len(units), np.int64)
-    times[at] = len(pieces)
-    return replace(
-        part,
-        units=Units(
-            units.text,
-            np.concatenate((units.starts[:at], pieces.starts + start, units.starts[at + 1 :])),
-            np.concatenate((units.ends[:at], pieces.ends + start, units.ends[at + 1 :])),
-        ),
-        values=part.values.repeat(times),
-        ranks=part.ranks.repeat(times),
-        standing=None if part.standing is None else part.standing.repeat(times),
-        leads=None if part.leads is None else _moved(part.leads, at, len(pieces), times),
-    )
-
-
-def _moved(leads: Ints, at: int, pieces: int, times: Ints) -> Ints:
-    """Leads when one unit became several; what it led is led by its first piece."""
-    moved = np.where(leads > at, leads + pieces - 1, leads).repeat(times)
-    if leads[at] == at:
-        moved[at : at + pieces] = np.arange(at, at + pieces)
-    return moved
 
 
 def _written(prompt: Prompt, made: Mapping[int, Rendering], context: Context) -> Prompt:

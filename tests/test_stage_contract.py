@@ -53,6 +53,10 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"recipe": {"truncate": {"unit": "token"}}, "by": {"[1]": 0.05, "context": 0.5}},
     ),
     "recomp": ({}, {"unit": "line", "document": 1, "titles": True, "fill": "word"}),
+    "retrieve": (
+        {"embedder": ""},
+        {"embedder": "static", "order": "edges", "elision": "[...]", "size": 16, "reach": 0},
+    ),
     "selective_context": ({}, {"unit": "token"}),
     "stdc": ({}, {"beyond": True, "fill": "word"}),
     "truncate": ({}, {"unit": "paragraph"}),
