@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -77,6 +77,20 @@ def calibrate(
     built = trainer("heads", model=name)
     built.ready()
     learn(built, read_rows(data, built) if data else [], place_of(name), display)
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="A name of ours, a folder or a hub id.")],
+    *,
+    precision: Annotated[str, typer.Option(help="int8 or fp32.")] = "int8",
+    as_json: JsonOption = False,
+) -> None:
+    """Export a sentence encoder to ONNX, once, so that it embeds fast and without torch."""
+    from tersely.registry import embedder
+
+    built: Any = embedder("onnx", model=name, precision=precision)
+    _answer(name, str(built.export(tell)), as_json=as_json)
 
 
 @app.command()

@@ -63,10 +63,10 @@ class Encoder:
         ask = getattr(self.model, "get_embedding_dimension", None)  # its newer name
         return int((ask or self.model.get_sentence_embedding_dimension)() or 1)
 
-    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def vectors(self, texts: Sequence[str], *, batch: int = 64) -> NDArray[np.float32]:
         """One vector of length 1 for each text; texts too long for the model are cut.
 
-        Shape: (texts, width).
+        `batch` texts are read at once. Shape: (texts, width).
         """
         import numpy as np
 
@@ -75,7 +75,7 @@ class Encoder:
         with self.lock:  # how the tokenizer cuts and pads is a state of its own
             found = self.model.encode(
                 [sendable(text) for text in texts],
-                batch_size=64,
+                batch_size=batch,
                 normalize_embeddings=True,
                 show_progress_bar=False,
             )

@@ -310,6 +310,19 @@ def test_models_listed_found_and_removed(tmp_path: Path, monkeypatch: pytest.Mon
     assert "nearest: smollm2" in failed(run("models", "remove", "smollm"))
 
 
+def test_models_export(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERSELY_HOME", str(tmp_path))
+    done = run("models", "export", tiny_bert, "--precision", "fp32")
+    place = Path(done.stdout.strip())
+    assert (place / "model.onnx").is_file()
+    assert "tracing the graph" in done.stderr
+    again = run("models", "export", tiny_bert, "--precision", "fp32", "--json")
+    assert json.loads(again.stdout)["path"] == str(place)
+    assert "exported already" in again.stderr
+    assert "precision" in failed(run("models", "export", tiny_bert, "--precision", "int4"))
+    assert "nearest: minilm" in failed(run("models", "export", "minilmm"))
+
+
 def test_models_path_of_a_folder(llama: Path) -> None:
     assert run("models", "path", llama).stdout == f"{llama}\n"
     assert json.loads(run("models", "path", llama, "--json").stdout)["path"] == str(llama)
