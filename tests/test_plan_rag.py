@@ -189,8 +189,8 @@ def test_any_backend_comes_to_an_end_within_the_budget(
     told = run(registry.plan(name, tokens=limit), backend, asking(QUESTION, max_tokens=40))
     account = told.account
     assert len(account.calls) == len(backend.requests) < 100
-    prompts = [WORDS(request.prompt.text) for request in backend.requests]
-    assert account.prompt >= sum(prompts)
+    context = Context(count=WORDS)
+    assert account.prompt == sum(context.tokens(one.prompt) for one in backend.requests)
     assert account.spent == sum(call.prompt + call.completion for call in account.calls)
     assert all(0 <= call.wasted <= call.completion for call in account.calls)
     assert limit is None or account.spent <= limit
