@@ -5,7 +5,16 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-NAMES = ("overhead", "budget", "robustness", "scoring", "pruning", "pruning_speed", "rag_safety")
+NAMES = (
+    "overhead",
+    "budget",
+    "robustness",
+    "scoring",
+    "pruning",
+    "pruning_speed",
+    "rag_safety",
+    "rag_search",
+)
 
 
 def main() -> None:

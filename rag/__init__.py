@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 __all__ = [
     "Bundle",
+    "CachedEmbedder",
     "Evidence",
     "FaissStore",
     "Fence",
@@ -11,6 +12,7 @@ __all__ = [
     "InMemorySearcher",
     "Reranker",
     "Retriever",
+    "as_embedder",
     "as_searcher",
     "check",
     "pieces",
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from tersely.rag.bundle import Bundle
     from tersely.rag.citations import check
     from tersely.rag.documents import pieces
+    from tersely.rag.embedding import as_embedder
+    from tersely.rag.embedding_cache import CachedEmbedder
     from tersely.rag.evidence import Evidence
     from tersely.rag.fence import Fence
     from tersely.rag.finding import Finding
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 else:  # hidden from type checkers, which would otherwise believe every name
     _HOME = {
         "Bundle": "tersely.rag.bundle",
+        "CachedEmbedder": "tersely.rag.embedding_cache",
         "Evidence": "tersely.rag.evidence",
         "FaissStore": "tersely.rag.store",
         "Fence": "tersely.rag.fence",
@@ -39,6 +44,7 @@ else:  # hidden from type checkers, which would otherwise believe every name
         "InMemorySearcher": "tersely.rag.searchers",
         "Reranker": "tersely.rag.rerank",
         "Retriever": "tersely.rag.retriever",
+        "as_embedder": "tersely.rag.embedding",
         "as_searcher": "tersely.rag.searchers",
         "check": "tersely.rag.citations",
         "pieces": "tersely.rag.documents",

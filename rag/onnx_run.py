@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,20 +64,14 @@ class Exported:
     def vectors(self, texts: Sequence[str], threads: int = 1) -> Vectors:
         """One vector of length 1 for each text; texts too long are cut. Shape: (texts, width)."""
         rows = np.zeros((len(texts), self.about.width), np.float32)
-        if threads == 1 or len(texts) < 2:
-            for row, ids in zip(rows, self._ids(texts), strict=True):
-                row[:] = self._vector(ids)
-            return rows
-        with ThreadPoolExecutor(min(threads, len(texts))) as pool:
-            for row, vector in zip(rows, pool.map(self._vector, self._ids(texts)), strict=True):
-                row[:] = vector
+        with ThreadPoolExecutor(threads) as pool:
+            each = pool.map if threads > 1 and len(texts) > 1 else map
+            for start in range(0, len(texts), TEXTS_AT_ONCE):
+                some = [sendable(text) for text in texts[start : start + TEXTS_AT_ONCE]]
+                ids = [one.ids for one in self._tokenizer.encode_batch_fast(some)]
+                for i, vector in enumerate(each(self._vector, ids), start):
+                    rows[i] = vector
         return rows
-
-    def _ids(self, texts: Sequence[str]) -> Iterator[Sequence[int]]:
-        for start in range(0, len(texts), TEXTS_AT_ONCE):
-            some = [sendable(text) for text in texts[start : start + TEXTS_AT_ONCE]]
-            for encoded in self._tokenizer.encode_batch_fast(some):
-                yield encoded.ids
 
     def _vector(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """The vector of one row of tokens; none has a vector of zeros. Shape: (width,)."""
