@@ -16,7 +16,8 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock
 
 from tersely.errors import StoreError
-from tersely.lexical import STOPWORDS, SUFFIX, TERM, terms_of
+from tersely.lexical import STOPWORDS, SUFFIX, TERM
+from tersely.rag.rows import worded
 
 FILE = "chunks.sqlite3"
 LOCK = "write.lock"
@@ -257,6 +258,6 @@ def _cut_again(connection: sqlite3.Connection) -> None:
     connection.execute("DROP TABLE words")
     connection.execute(WORDS)
     texts = connection.execute("SELECT row, text FROM chunks")
-    rows = ((row, " ".join(terms_of(text))) for row, text in texts)
+    rows = ((row, worded(text)) for row, text in texts)
     connection.executemany("INSERT INTO words (rowid, terms) VALUES (?, ?)", rows)
     tell(connection, tokeniser=TOKENISER)

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tersely.errors import RequestError
-from tersely.lexical import terms_of
+from tersely.lexical import TERM, terms_of
+from tersely.rag.words import term_of
 from tersely.retrieval import Passage, Vectors
 from tersely.units import Ints
 
@@ -61,8 +62,13 @@ def chunk_of(text: str, metadata: Mapping[str, Any], name: str | None) -> Chunk:
         metadata=packed,
         source=source if isinstance(source, str) and is_whole(source) else "",
         digest=hashlib.sha256(data).digest()[:16],
-        terms=" ".join(terms_of(text)),
+        terms=worded(text),
     )
+
+
+def worded(text: str) -> str:
+    """A text's terms, as `tersely.lexical.terms_of` gives them, with spaces between."""
+    return " ".join(term for word in TERM.findall(text.lower()) if (term := term_of(word)))
 
 
 def _parted(*parts: bytes) -> bytes:
@@ -71,10 +77,21 @@ def _parted(*parts: bytes) -> bytes:
 
 def is_whole(text: str) -> bool:
     """Whether a text holds no half of a character (a lone surrogate), so that it can be kept."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _packed(text: str, metadata: Mapping[str, Any]) -> str:
+    """Metadata as JSON, sure to come back as it is."""
+    try:
+        made = json.dumps(dict(metadata))
+        if json.loads(made) == metadata:
+            return made
+    except (TypeError, ValueError):
+        pass
     for key, value in metadata.items():
         try:
             kept = json.loads(json.dumps({key: value}))
@@ -131,7 +148,7 @@ def remove(connection: sqlite3.Connection, rows: Sequence[int], generation: int)
         some = _listed(connection, query, map(int, rows[start : start + ROWS_AT_ONCE]))
         connection.executemany(  # an index without contents is told what it held
             "INSERT INTO words (words, rowid, terms) VALUES ('delete', ?, ?)",
-            [(row, " ".join(terms_of(text))) for row, text in some],
+            [(row, worded(text)) for row, text in some],
         )
     connection.executemany("DELETE FROM chunks WHERE row = ?", numbers)
     connection.executemany("DELETE FROM vectors WHERE row = ?", numbers)

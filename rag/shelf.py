@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,11 @@ class Shelf:
         self._view: View | None = None
         self._fresh = threading.RLock()  # held while the view is made newer
         self._pinned = threading.local()
+
+    @cached_property
+    def key(self) -> str:
+        """What the embedder's vectors are known by; "" without one. It may load a model."""
+        return self.embedder.key if self.embedder else ""
 
     @contextmanager
     def reading(self, *, index: bool = True) -> Iterator[Reading]:

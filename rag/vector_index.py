@@ -41,7 +41,8 @@ class IndexSettings(BaseModel):
     will be removed (`mutable=False`) a graph (`hnsw`): it answers in half a millisecond, but it
     can't forget, takes long to make, and is no help to narrow filters. Candidates of all but
     `flat` are scored again by the vectors that are kept. `recall` is the share of the true best
-    10 that lists and graphs are tuned to, by passages of their own. A search index is made and
+    10 that lists and graphs are tuned to, by searching for passages of their own (questions far
+    from all passages find less). A search index is made and
     saved when `save_every` passages, and a quarter of all, are new (0: only by `save()`).
     """
 
@@ -51,7 +52,7 @@ class IndexSettings(BaseModel):
     mutable: bool = True
     flat_rows: int = Field(100_000, ge=0)
     sq8_rows: int = Field(200_000, ge=0)
-    recall: float = Field(0.97, gt=0, le=1)
+    recall: float = Field(0.98, gt=0, le=1)
     save_every: int = Field(10_000, ge=0)
 
     def kind_for(self, rows: int) -> Kind:
