@@ -1,4 +1,4 @@
-"""Everything that has a registry name: stages, pipelines, plans and trainers, and their needs."""
+"""Everything that has a registry name: stages, pipelines, plans, embedders and trainers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from rich.text import Text
 from tersely import registry
 from tersely.middleware.pipeline import PIPELINES
 
-Sort = Literal["stage", "pipeline", "plan", "trainer"]
+Sort = Literal["stage", "pipeline", "plan", "embedder", "trainer"]
+
+LONG = 60
+"""Characters of a default that people are shown."""
 
 
 class Entry(BaseModel):
@@ -40,11 +43,12 @@ class Entry(BaseModel):
 
 
 def catalogue() -> list[Entry]:
-    """Every stage (other packages' included), pipeline, plan and trainer, sorted by name."""
+    """Every stage (other packages' included), pipeline, plan, embedder and trainer, by name."""
     return [
         *(_opened("stage", name, at) for name, at in sorted(registry.addresses().items())),
         *(_pipeline(name, settings) for name, settings in sorted(PIPELINES.items())),
         *(_opened("plan", name, at) for name, at in sorted(registry.PLANS.items())),
+        *(_opened("embedder", name, at) for name, at in sorted(registry.EMBEDDERS.items())),
         *trainers(),
     ]
 
@@ -145,4 +149,6 @@ def _lines(entry: Entry) -> Iterator[RenderableType]:
 
 
 def _default(schema: Mapping[str, Any]) -> str:
-    return repr(schema["default"]) if "default" in schema else "(required)"
+    """A default for people to read: of a long one its beginning. JSON tells all."""
+    told = repr(schema["default"]) if "default" in schema else "(required)"
+    return told if len(told) <= LONG else f"{told[:LONG]}..."

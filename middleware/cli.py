@@ -1,4 +1,4 @@
-"""The command line: `tersely compress`, `ask`, `explain`, `batch`, `train`, `models`, `stages`."""
+"""The command line: `tersely compress`, `ask`, `explain`, `batch`, `train`, `index` and more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from tersely import __version__
 from tersely.errors import TerselyError
-from tersely.middleware import cli_ask, cli_batch, cli_models, cli_train
+from tersely.middleware import cli_ask, cli_batch, cli_index, cli_models, cli_train
 from tersely.middleware.cli_io import read, tell, tell_report, write, write_json
 from tersely.middleware.cli_options import Display, Source, Wishes, takes_values
 
@@ -37,6 +37,7 @@ app.command()(takes_values(cli_ask.ask))
 app.command()(takes_values(cli_batch.batch))
 app.command()(takes_values(cli_train.train))
 app.command()(cli_train.trainers)
+app.add_typer(cli_index.app, name="index")
 app.add_typer(cli_models.app, name="models")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Write it as JSON.")]
@@ -119,7 +120,7 @@ def explain(
 
 @app.command()
 def stages(*, as_json: JsonOption = False) -> None:
-    """List every stage, pipeline, plan and trainer, with what it needs and its paper."""
+    """List every stage, pipeline, plan, embedder and trainer, with its needs and its paper."""
     from tersely.middleware.catalogue import catalogue, listing
 
     entries = catalogue()

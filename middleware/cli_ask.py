@@ -1,18 +1,19 @@
-"""`tersely ask`: compress a prompt, send it to a model, show the answer."""
+"""`tersely ask`: compress a prompt or look things up, ask a model, show the answer."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer import Option
+from typer import Argument, Option
 
 from tersely.errors import BackendError, ConfigError, ContextLengthError, RequestError, first_fault
-from tersely.middleware.cli_io import Given, read, tell, tell_report, write_json
+from tersely.middleware.cli_io import Given, Say, read, tell, tell_report, write_json
+from tersely.middleware.cli_lookup import Lookup, ask_index
 from tersely.middleware.cli_options import Display, Source, Wishes
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from tersely.prompt import Prompt
     from tersely.report import Report
 
-Say = Callable[[str], None]
 Answer = dict[str, Any]
 
 DEFAULT_MODEL = "smollm2"
@@ -72,20 +72,59 @@ class Asked(Server):
     ] = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posed:
+    """What is asked: a text to compress, or with an index the question itself."""
+
+    text: Annotated[
+        str | None,
+        Argument(
+            help="A file with a text, or with a request as JSON; with --index the question."
+            " Standard input when left out, or '-'."
+        ),
+    ] = None
+    as_text: Annotated[
+        bool, Option("--text", help="Take the file as text, whatever it looks like.")
+    ] = False
+    encoding: Annotated[str, Option(help="How the file is encoded.")] = "utf-8"
+
+    def read(self) -> Given:
+        """The text or request. Raises RequestError."""
+        file = None if self.text is None else Path(self.text)
+        return read(Source(file=file, as_text=self.as_text, encoding=self.encoding))
+
+    def question(self, named: str | None) -> str:
+        """The question to look up: named, given, or on standard input. Raises ConfigError."""
+        if named is None:
+            return self.read().raw.strip() if self.text in (None, "-") else str(self.text)
+        if self.text is not None:
+            raise ConfigError(
+                f"with --index one question is asked, was {self.text!r} and {named!r}"
+            )
+        return named
+
+
 def ask(
     *,
-    source: Source,
+    posed: Posed,
     wishes: Wishes,
     asked: Asked,
+    lookup: Lookup,
     display: Display,
 ) -> None:
-    """Compress a prompt, ask a model, and write its answer."""
+    """Ask a model, with a text that is compressed first or with what is found in an index."""
+    say = _silent if display.as_json else _aloud
     backend = asked.backend(wishes.model)
+    if lookup.index is not None:
+        if asked.compare:
+            raise ConfigError("--compare is for a text: with --index there is no full prompt")
+        question = posed.question(wishes.question)
+        ask_index(lookup, question, backend, wishes, asked.max_tokens, display=display, say=say)
+        return
     wishes = replace(wishes, model=wishes.model or DEFAULT_MODEL)
-    before, after, report = _prompts(read(source), wishes)
+    before, after, report = _prompts(posed.read(), wishes)
     if not (display.quiet or display.as_json):
         tell_report(report)
-    say = _silent if display.as_json else _aloud
     answers = {"compressed": _titled("compressed", backend, after, asked, say)}
     if asked.compare:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ from tersely.errors import ConfigError, RequestError
 if TYPE_CHECKING:
     from tersely.middleware.cli_options import Source
     from tersely.report import Report
+
+Say = Callable[[str], None]
+"""Takes the pieces of an answer as they come."""
 
 ROWS = 40
 """Decisions that the terminal shows; JSON and the HTML diff tell all."""

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation, ValidationError
 
 from tersely.errors import ConfigError, StageError, first_fault
-from tersely.lexical import standardised
+from tersely.lexical import standardised, terms_of
 from tersely.rag.diversity import mmr, near_duplicates
 from tersely.rag.documents import KEY
 from tersely.rag.fusion import min_max, reciprocal_ranks
@@ -134,7 +134,8 @@ class Finding(BaseModel):
             return pool, ""
         what, worth = "a cosine", pool.dense
         if worth is None:
-            what, worth = "a share of the words", words_of(pool.texts, question).coverage()
+            what, terms = "a share of the words", terms_of(question)
+            worth = np.array([words_of([text], terms).coverage() for text in pool.texts])
         enough = worth >= self.threshold
         left = f"{int((~enough).sum())} of {len(pool)} passages are below"
         reason = f"{left} {what} of {self.threshold:g}; the best has {float(worth.max()):.2f}"

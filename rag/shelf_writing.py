@@ -13,6 +13,7 @@ from tersely.errors import ConfigError, ModelError, StoreError
 from tersely.rag import rows, snapshot
 from tersely.rag.database import TOKENISER, State, facts_of, state_of, tell
 from tersely.rag.filters import checked
+from tersely.rag.remembered import spelling
 from tersely.rag.rows import Chunk
 from tersely.rag.shelf import Shelf
 from tersely.rag.view import settled
@@ -70,7 +71,7 @@ def _add(shelf: Shelf, chunks: Sequence[Chunk]) -> None:
             raise _mismatch(shelf, state, width)
         if not state.embedder:
             key = shelf.embedder.key if shelf.embedder else ""
-            tell(connection, embedder=key, width=width)
+            tell(connection, embedder=key, width=width, spelled=spelling(shelf.embedder))
         standing = rows.standing(connection, [chunk.id for chunk in new])
         tell(connection, generation=state.generation + 1)
         rows.remove(connection, [one[0] for one in standing.values()], state.generation + 1)
@@ -219,6 +220,7 @@ def reindex(shelf: Shelf, batch: int = BATCH, progress: Progress | None = None) 
             if progress:
                 progress(done)
         key = shelf.embedder.key if shelf.embedder and done else ""
-        tell(connection, embedder=key, width=width, saved=0)
+        named = spelling(shelf.embedder) if done else ""
+        tell(connection, embedder=key, width=width, spelled=named, saved=0)
         tell(connection, generation=state.generation + 1, epoch=state.epoch + 1)
     _save_if_due(shelf)

@@ -56,8 +56,9 @@ class FaissStore(Finding):
         self.path = _folder(self, path)
         self.tenant = tenant
         self._source = embedder
-        folder = self.path / _named(tenant)
-        self.shelf = Shelf(folder, tenant, as_embedder(embedder), _settings(settings))
+        self.shelf = Shelf(
+            folder_of(self.path, tenant), tenant, as_embedder(embedder), _settings(settings)
+        )
 
     @property
     def embeddings(self) -> Embeddings | None:
@@ -171,8 +172,8 @@ def _folder(store: FaissStore, path: str | Path | None) -> Path:
     return Path(scratch.name)
 
 
-def _named(tenant: str) -> str:
-    """The folder of a tenant: no two share one, whatever their names."""
+def folder_of(path: Path, tenant: str) -> Path:
+    """The folder of a tenant in a store's: no two share one, whatever their names."""
     digest = hashlib.sha256(tenant.encode()).hexdigest()[:16]
     shown = tenant if PLAIN.fullmatch(tenant) else ""
-    return "-".join(filter(None, ("tenant", shown, digest)))
+    return path / "-".join(filter(None, ("tenant", shown, digest)))

@@ -336,6 +336,8 @@ def test_stages_tells_every_name() -> None:
     entries = {(entry["type"], entry["name"]): entry for entry in json.loads(done.stdout)}
     assert {name for sort, name in entries if sort == "stage"} == set(registry.addresses())
     assert {name for sort, name in entries if sort == "plan"} == set(registry.PLANS)
+    assert {name for sort, name in entries if sort == "embedder"} == set(registry.EMBEDDERS)
+    assert entries["embedder", "static"]["summary"].startswith("Adds up one learned vector")
     assert ("pipeline", "default") in entries
     mine = entries["stage", "first_words"]
     assert mine["summary"] == "Keeps the first words of every text that it may change."
