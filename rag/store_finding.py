@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
 
@@ -69,10 +70,11 @@ class Finding(VectorStore):
         self, query: str, k: int = 4, filter: Any = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """The k best passages with their cosines (BM25 without an embedder): higher is better."""
+        vector = None if self.embedder is None else self._asked(query)
         with self.shelf.reading():
-            if self.embedder is None:
+            if vector is None:
                 return self._shown(self.shelf.lexical(query, k, filter))
-            return self._shown(self.shelf.dense(self._asked(query), k, filter))
+            return self._shown(self.shelf.dense(vector, k, filter))
 
     def similarity_search_by_vector(
         self, embedding: Any, k: int = 4, filter: Any = None, **kwargs: Any
@@ -102,8 +104,6 @@ class Finding(VectorStore):
         filter: Any = None,
         **kwargs: Any,
     ) -> list[Document]:
-        import numpy as np
-
         from tersely.rag.diversity import mmr
 
         with self.shelf.reading():
