@@ -70,8 +70,7 @@ def _add(shelf: Shelf, chunks: Sequence[Chunk]) -> None:
         if state.width and width != state.width:
             raise _mismatch(shelf, state, width)
         if not state.embedder:
-            key = shelf.embedder.key if shelf.embedder else ""
-            tell(connection, embedder=key, width=width, spelled=spelling(shelf.embedder))
+            tell(connection, embedder=shelf.key, width=width, spelled=spelling(shelf.embedder))
         standing = rows.standing(connection, [chunk.id for chunk in new])
         tell(connection, generation=state.generation + 1)
         rows.remove(connection, [one[0] for one in standing.values()], state.generation + 1)
@@ -102,26 +101,25 @@ def embed(shelf: Shelf, texts: Sequence[str]) -> Vectors:
     vectors = np.asarray(shelf.embedder.documents(texts), np.float32)
     if vectors.ndim != 2 or len(vectors) != len(texts) or not vectors.shape[1]:
         raise ModelError(
-            f"{shelf.embedder.key!r} gave vectors of shape {vectors.shape} for {len(texts)} texts"
+            f"{shelf.key!r} gave vectors of shape {vectors.shape} for {len(texts)} texts"
         )
     if not np.isfinite(vectors).all():
         bad = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
-        raise ModelError(f"{shelf.embedder.key!r} gave no finite vector for {texts[bad][:40]!r}")
+        raise ModelError(f"{shelf.key!r} gave no finite vector for {texts[bad][:40]!r}")
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
 
 
 def check(shelf: Shelf, state: State, connection: sqlite3.Connection) -> None:
     """Raise ConfigError unless the store's texts were embedded by the embedder it has now."""
-    key = shelf.embedder.key if shelf.embedder else ""
-    if key == state.embedder:
+    if shelf.key == state.embedder:
         return
     if state.embedder or connection.execute("SELECT 1 FROM chunks LIMIT 1").fetchone():
         raise _mismatch(shelf, state, None)
 
 
 def _mismatch(shelf: Shelf, state: State, width: int | None) -> ConfigError:
-    mine = shelf.embedder.key if shelf.embedder else ""
+    mine = shelf.key
     wide = shelf.embedder.width if shelf.embedder and width is None else width
     held = f"vectors of {state.embedder!r} ({state.width} wide)" if state.embedder else "no vectors"
     given = f"with {mine!r} ({wide} wide)" if mine else "without an embedder"
@@ -219,7 +217,7 @@ def reindex(shelf: Shelf, batch: int = BATCH, progress: Progress | None = None) 
             width, done = vectors.shape[1], done + len(some)
             if progress:
                 progress(done)
-        key = shelf.embedder.key if shelf.embedder and done else ""
+        key = shelf.key if done else ""
         named = spelling(shelf.embedder) if done else ""
         tell(connection, embedder=key, width=width, spelled=named, saved=0)
         tell(connection, generation=state.generation + 1, epoch=state.epoch + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from math import isqrt
 from typing import Any, Literal
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from tersely.errors import require
 from tersely.rag.rows import Halves
 from tersely.units import Bools, Floats, Ints
 
@@ -106,8 +108,10 @@ class Segment:
         return places, scores
 
 
+@cache
 def library() -> Any:
-    """faiss, whose own type stubs tell of another interface than it has."""
+    """faiss, whose own type stubs tell of another interface than it has. Raises MissingExtra."""
+    require("faiss", extra="rag")
     return import_module("faiss")
 
 

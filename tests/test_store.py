@@ -18,7 +18,9 @@ from langchain_core.indexing import InMemoryRecordManager, aindex, index
 from little_embedder import Hashing
 
 from tersely.errors import ConfigError, ModelError, RequestError, StoreError
+from tersely.lexical import terms_of
 from tersely.rag import FaissStore
+from tersely.rag.rows import worded
 from tersely.rag.store_finding import relevance_of_bm25, relevance_of_cosine
 from tersely.retrieval import Vectors
 
@@ -225,6 +227,10 @@ class TestFinding:
         store = FaissStore(tmp_path)
         store.add_texts([text, "nothing of the kind", "another one"], ids=["it", "no", "non"])
         assert [name for name, _ in store.lexical(text, 1)] == ["it"]
+
+    @given(st.text())
+    def test_words_are_cut_as_everywhere(self, text: str) -> None:
+        assert worded(text).split() == terms_of(text)
 
     def test_a_question_without_words(self, store: FaissStore) -> None:
         store.add_texts(TEXTS)
