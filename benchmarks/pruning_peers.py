@@ -129,10 +129,6 @@ def llmlingua2(folder: Path, precision: Precision = "auto") -> Peer:
     return peer
 
 
-PEERS = peers()
-"""The packages that quality is measured beside."""
-
-
 def checkpoint(folder: Path, layers: int = 12) -> Path:
     """A token classifier of mBERT's size with random weights: what it costs, not what it keeps."""
     import torch
@@ -294,3 +290,7 @@ def _bring_vocabulary() -> None:
 
         built = tiktoken.Encoding(**registry.ENCODING_CONSTRUCTORS[name]())
     tiktoken.registry.ENCODINGS.setdefault(name, built)
+
+
+PEERS = peers()
+"""The packages that quality is measured beside."""
