@@ -25,7 +25,7 @@ Ranked = Sequence[tuple[str, float]]
 Fusion = Literal["weighted", "rrf"]
 """How two rankings become one: by their standardised scores, or by ranks alone."""
 
-DEEP = 20
+DEEP = 10
 """How many times deeper the words are looked up, so that what meaning found has a score too."""
 
 STATIC, TRANSFORMER = 0.5, 0.7
@@ -110,21 +110,22 @@ class Finding(BaseModel):
 
     def _pool(self, tiers: Tiers, question: str, size: int, filter: Any) -> _Pool:
         """What either tier found, with the scores of both, ordered by their fusion."""
+        embedder = tiers.embedder  # asked once: a store makes sure that it is the right one
         words = dict(tiers.lexical(question, size * DEEP, filter))
-        asked = tiers.embedder.queries([question])[0] if tiers.embedder is not None else None
+        asked = None if embedder is None else embedder.queries([question])[0]
         near = [] if asked is None else [i for i, _ in tiers.dense(asked, size, filter)]
         ranks = reciprocal_ranks([list(words)[:size], near])
         passages = list(tiers.passages(list(ranks)))
         ids = [passage.id for passage in passages]
         lexical = np.array([words.get(i, 0.0) for i in ids], np.float64)
-        if tiers.embedder is None or asked is None:
+        if embedder is None or asked is None:
             return _Pool(passages, lexical, lexical).ordered()
         vectors = tiers.vectors(ids)
         dense = (vectors @ asked).astype(np.float64)
         if self.fusion == "rrf":
             fused = np.array([ranks[i] for i in ids])
         else:
-            weight = weight_of(tiers.embedder) if self.weight is None else self.weight
+            weight = weight_of(embedder) if self.weight is None else self.weight
             fused = weight * standardised(dense) + (1 - weight) * standardised(lexical)
         return _Pool(passages, fused, lexical, dense, vectors).ordered()
 
