@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -143,14 +143,26 @@ def _parameters(segment: Segment, effort: int, k: int, open_: Bools | None) -> A
     return faiss.SearchParameters(sel=selector)
 
 
-def flat(rows: Ints, vectors: Halves) -> Segment:
-    """A segment that compares with every vector exactly, as it is kept."""
+def flat(pieces: Iterable[tuple[Ints, Halves]]) -> Segment:
+    """A segment that compares with every vector exactly, as it is kept. Takes one piece at least.
+
+    Pieces are rows, rising, and their vectors; they may come as a stream.
+    """
+    index: Any = None
+    numbers: list[Ints] = []
+    for rows, vectors in pieces:
+        index = index or exact(vectors.shape[1])
+        codes = np.ascontiguousarray(vectors).view(np.uint8)
+        index.add_sa_codes(codes.reshape(len(vectors), -1))
+        numbers.append(rows)
+    return Segment("flat", np.concatenate(numbers), index)
+
+
+def exact(width: int) -> Any:
+    """An empty faiss index that compares with every vector, at half precision."""
     faiss = library()
     halves = faiss.ScalarQuantizer.QT_fp16
-    index = faiss.IndexScalarQuantizer(vectors.shape[1], halves, faiss.METRIC_INNER_PRODUCT)
-    codes = np.ascontiguousarray(vectors).view(np.uint8)
-    index.add_sa_codes(codes.reshape(len(vectors), -1))
-    return Segment("flat", rows, index)
+    return faiss.IndexScalarQuantizer(width, halves, faiss.METRIC_INNER_PRODUCT)
 
 
 def unpacked(segment: Segment) -> Halves:

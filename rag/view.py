@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 
@@ -51,16 +53,9 @@ def refreshed(
         view = View(state.generation, state.epoch)
     if not state.width:
         return replace(view, generation=state.generation)
-    segments, last = list(view.segments), view.last
-    new: list[tuple[Ints, Halves]] = []
-    for numbers, halves in rows.all_halves(connection, state.width, after=last):
-        new.append((numbers, halves))
-        last = int(numbers[-1])
-        if sum(len(some) for some, _ in new) >= _cap(settings):
-            segments.append(_flat(new))
-            new = []
-    if new:
-        segments.append(_flat(new))
+    new = _streamed(connection, state.width, view.last, _cap(settings))
+    segments = [*view.segments, *new]
+    last = max([view.last, *(int(one.rows[-1]) for one in segments)])
     dead = _dead(view, connection, state)
     whole, dead = _lightened(_joined(segments, _cap(settings)), dead)
     return View(state.generation, state.epoch, last, tuple(whole), dead)
@@ -70,8 +65,19 @@ def _cap(settings: IndexSettings) -> int:
     return max(settings.flat_rows, rows.ROWS_AT_ONCE)
 
 
-def _flat(new: list[tuple[Ints, Halves]]) -> Segment:
-    return flat(np.concatenate([a for a, _ in new]), np.concatenate([b for _, b in new]))
+def _streamed(
+    connection: sqlite3.Connection, width: int, after: int, cap: int
+) -> Iterator[Segment]:
+    """Flat segments of about so many rows, made while all behind one are read."""
+    stream = rows.all_halves(connection, width, after)
+    for first in stream:
+        yield flat(chain([first], _until(stream, cap - len(first[0]))))
+
+
+def _until(stream: Iterator[tuple[Ints, Halves]], count: int) -> Iterator[tuple[Ints, Halves]]:
+    while count > 0 and (some := next(stream, None)):
+        count -= len(some[0])
+        yield some
 
 
 def _dead(view: View, connection: sqlite3.Connection, state: State) -> Ints:
@@ -95,8 +101,7 @@ def _joined(segments: list[Segment], cap: int) -> list[Segment]:
         small = left.kind == right.kind == "flat" and len(left) + len(right) <= cap
         if not small or len(left) >= 2 * len(right):
             break
-        both = np.concatenate([unpacked(left), unpacked(right)])
-        segments[-2:] = [flat(np.concatenate([left.rows, right.rows]), both)]
+        segments[-2:] = [flat((one.rows, unpacked(one)) for one in (left, right))]
     return segments
 
 
@@ -110,7 +115,7 @@ def _lightened(segments: list[Segment], dead: Ints) -> tuple[list[Segment], Ints
             continue
         dead = np.setdiff1d(dead, segment.rows[gone], assume_unique=True)
         if not gone.all():
-            kept.append(flat(segment.rows[~gone], unpacked(segment)[~gone]))
+            kept.append(flat([(segment.rows[~gone], unpacked(segment)[~gone])]))
     return kept, dead
 
 
@@ -126,8 +131,7 @@ def settled(
     if main.kind == kind and len(main) + count - 2 * _within(view, main) <= LOOSE * count:
         return view
     if kind == "flat":
-        pieces = list(rows.all_halves(connection, state.width))
-        return replace(view, segments=(_flat(pieces),), dead=NONE)
+        return replace(view, segments=(flat(rows.all_halves(connection, state.width)),), dead=NONE)
     main = built(connection, kind, state.width, count, settings.recall)
     return replace(view, segments=(main,), dead=NONE)
 
