@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing, closing
-from dataclasses import dataclass, field
 
-from tersely.contracts import Backend, Chunk, Completion, Mixing, Request
+from tersely.contracts import Backend, Chunk, Completion, Mixing
 from tersely.errors import ConfigError, StageError
-from tersely.plans import Listen, Mix, Reply, Search, Step, Steps
+from tersely.middleware.branches import Branches, LoopedBranches
+from tersely.middleware.listening import Hearing
+from tersely.plans import Drop, Event, Fork, Hear, Listen, Mix, Reply, Search, Step, Steps
 from tersely.retrieval import Searcher
 
 
@@ -36,12 +37,12 @@ def stream(
 
     The last chunk carries the answer.
     """
-    with closing(steps):
+    with closing(steps), closing(_Driver(backend, searcher)) as driver:
         try:
             step = next(steps)
             while True:
                 try:
-                    reply = yield from _carried_out(step, backend, searcher)
+                    reply = yield from driver.done(step)
                 except Exception as error:
                     step = steps.throw(error)
                 else:
@@ -55,122 +56,126 @@ async def astream(
 ) -> AsyncGenerator[Chunk, None]:
     """Carry out a plan without blocking; as `stream`. Cancelling closes the plan."""
     with closing(steps):
-        try:
-            step = next(steps)
-            while True:
-                try:
-                    reply: Reply = None
-                    if isinstance(step, Chunk):
-                        yield step
-                    elif isinstance(step, Listen):
-                        heard = _Heard(step)
-                        async with aclosing(_alistened(heard, backend)) as chunks:
+        async with aclosing(_AsyncDriver(backend, searcher)) as driver:
+            try:
+                step = next(steps)
+                while True:
+                    try:
+                        async with aclosing(driver.shown(step)) as chunks:
                             async for chunk in chunks:
                                 yield chunk
-                        reply = heard.completion
+                        reply = driver.heard or await driver.called(step)
+                    except Exception as error:
+                        step = steps.throw(error)
                     else:
-                        reply = await _acalled(step, backend, searcher)
-                except Exception as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(reply)
-        except StopIteration as done:
-            yield Chunk(text="", completion=done.value)
+                        step = steps.send(reply)
+            except StopIteration as done:
+                yield Chunk(text="", completion=done.value)
 
 
-@dataclass(slots=True)
-class _Heard:
-    """What was heard of an answer so far."""
+class _Driver:
+    """Does what a plan wants done. Closing it breaks off whatever is under way."""
 
-    step: Listen
-    texts: list[str] = field(default_factory=list)
-    tokens: list[str] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    whole: Completion | None = None
+    def __init__(self, backend: Backend, searcher: Searcher | None) -> None:
+        self._backend, self._searcher = backend, searcher
+        self._branches: LoopedBranches | None = None
 
-    def add(self, chunk: Chunk) -> bool:
-        """Add a piece; whether that is enough."""
-        self.texts.append(chunk.text)
-        self.tokens += chunk.tokens
-        self.logprobs += chunk.logprobs
-        self.whole = chunk.completion
-        return self.step.until is not None and self.step.until("".join(self.texts))
+    def done(self, step: Step) -> Generator[Chunk, None, Reply]:
+        match step:
+            case Chunk():
+                yield step
+                return None
+            case Listen():
+                return (yield from self._listened(step))
+            case Mix():
+                return _mixing(self._backend).mix(step.requests, step.weights)
+            case Search():
+                return _given(self._searcher).search(step.question, step.k)
+            case Fork():
+                self._branches = self._branches or LoopedBranches(self._backend)
+                self._branches.start(step)
+                return None
+            case Drop():
+                if self._branches:
+                    self._branches.drop(step.branch)
+                return None
+            case Hear():
+                return self._branches.hear(step.deadline) if self._branches else Event()
+            case _:
+                return self._backend.complete(step)
 
-    def shown(self, chunk: Chunk) -> bool:
-        return self.step.aloud and bool(chunk.text)
+    def close(self) -> None:
+        if self._branches:
+            self._branches.close()
 
-    @property
-    def completion(self) -> Completion:
-        """The answer as it came, or as far as it came."""
-        return self.whole or Completion(
-            text="".join(self.texts),
-            completion_tokens=len(self.tokens),
-            finish_reason="cancelled",
-            logprobs=tuple(self.logprobs),
-            tokens=tuple(self.tokens),
-        )
+    def _listened(self, step: Listen) -> Generator[Chunk, None, Completion]:
+        heard = Hearing(step.until)
+        chunks = self._backend.stream(step.request)
+        try:
+            for chunk in chunks:
+                enough = heard.add(chunk)
+                if step.aloud and chunk.text:
+                    yield Chunk(text=chunk.text)
+                if enough:
+                    break
+        finally:
+            if isinstance(chunks, Generator):  # so that no token more is made
+                chunks.close()
+        return heard.completion
 
 
-def _carried_out(
-    step: Step, backend: Backend, searcher: Searcher | None
-) -> Generator[Chunk, None, Reply]:
-    """Do what a plan wants done."""
-    match step:
-        case Chunk():
+class _AsyncDriver:
+    """Does what a plan wants done without blocking; as `_Driver`."""
+
+    def __init__(self, backend: Backend, searcher: Searcher | None) -> None:
+        self._backend, self._searcher = backend, searcher
+        self._branches = Branches(backend)
+        self.heard: Completion | None = None
+
+    async def shown(self, step: Step) -> AsyncGenerator[Chunk, None]:
+        """What the caller sees of a step. What was listened to is left in `heard`."""
+        self.heard = None
+        if isinstance(step, Chunk):
             yield step
-            return None
-        case Listen():
-            return (yield from _listened(step, backend))
-        case Mix():
-            return _mixing(backend).mix(step.requests, step.weights)
-        case Search():
-            return _given(searcher).search(step.question, step.k)
-        case _:
-            return backend.complete(step)
+        if not isinstance(step, Listen):
+            return
+        heard = Hearing(step.until)
+        chunks = self._backend.astream(step.request)
+        try:
+            async for chunk in chunks:
+                enough = heard.add(chunk)
+                if step.aloud and chunk.text:
+                    yield Chunk(text=chunk.text)
+                if enough:
+                    break
+        finally:
+            if isinstance(chunks, AsyncGenerator):
+                await chunks.aclose()
+        self.heard = heard.completion
 
+    async def called(self, step: Step) -> Reply:
+        """Do what needs no listening."""
+        match step:
+            case Chunk() | Listen():
+                return None
+            case Mix():
+                mixing = _mixing(self._backend)
+                return await asyncio.to_thread(mixing.mix, step.requests, step.weights)
+            case Search():
+                return await _given(self._searcher).asearch(step.question, step.k)
+            case Fork():
+                self._branches.start(step)
+                return None
+            case Drop():
+                await self._branches.drop(step.branch)
+                return None
+            case Hear():
+                return await self._branches.hear(step.deadline)
+            case _:
+                return await self._backend.acomplete(step)
 
-def _listened(step: Listen, backend: Backend) -> Generator[Chunk, None, Completion]:
-    heard = _Heard(step)
-    chunks = backend.stream(step.request)
-    try:
-        for chunk in chunks:
-            enough = heard.add(chunk)
-            if heard.shown(chunk):
-                yield Chunk(text=chunk.text)
-            if enough:
-                break
-    finally:
-        if isinstance(chunks, Generator):  # so that no token more is made
-            chunks.close()
-    return heard.completion
-
-
-async def _alistened(heard: _Heard, backend: Backend) -> AsyncGenerator[Chunk, None]:
-    """As `_listened`; the answer is left in `heard`."""
-    chunks = backend.astream(heard.step.request)
-    try:
-        async for chunk in chunks:
-            enough = heard.add(chunk)
-            if heard.shown(chunk):
-                yield Chunk(text=chunk.text)
-            if enough:
-                break
-    finally:
-        if isinstance(chunks, AsyncGenerator):
-            await chunks.aclose()
-
-
-async def _acalled(
-    step: Sequence[Request] | Mix | Search, backend: Backend, searcher: Searcher | None
-) -> Reply:
-    """Do what needs no listening."""
-    match step:
-        case Mix():
-            return await asyncio.to_thread(_mixing(backend).mix, step.requests, step.weights)
-        case Search():
-            return await _given(searcher).asearch(step.question, step.k)
-        case _:
-            return await backend.acomplete(step)
+    async def aclose(self) -> None:
+        await self._branches.aclose()
 
 
 def _mixing(backend: Backend) -> Mixing:

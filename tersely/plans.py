@@ -47,10 +47,50 @@ class Search:
     k: int
 
 
-Step = Sequence[Request] | Listen | Mix | Search | Chunk
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """Begin to ask a request beside whatever is under way; `branch` is the plan's name for it.
+
+    It is broken off as soon as `until` says so, as in `Listen`.
+    """
+
+    branch: int
+    request: Request
+    until: Until | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hear:
+    """Wait for the next piece of any branch, at most up to `deadline` (of `time.monotonic`)."""
+
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drop:
+    """Break a branch off: nothing more is made of it, and nothing more is heard."""
+
+    branch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What happened on a branch: a piece came, it ended, or it failed.
+
+    The last piece carries the whole completion, and after it or an `error` nothing more comes.
+    `branch` is None when the deadline passed, or when no branch is under way.
+    """
+
+    branch: int | None = None
+    text: str = ""
+    completion: Completion | None = None
+    error: Exception | None = None
+
+
+Step = Sequence[Request] | Listen | Mix | Search | Fork | Hear | Drop | Chunk
 """Requests to answer side by side, or one of the above; a Chunk is shown to the caller."""
 
-Reply = Sequence[Completion] | Completion | Sequence[Passage] | None
+Reply = Sequence[Completion] | Completion | Sequence[Passage] | Event | None
 
 Steps = Generator[Step, Reply, Completion]
 """A conversation with a backend and a searcher, that returns the answer."""
@@ -91,6 +131,26 @@ def search(question: str, k: int) -> Generator[Step, Reply, list[Passage]]:
     if not isinstance(found, Sequence):
         raise StageError(f"a plan searched for {question!r} and was sent {found!r}")
     return [one for one in found if isinstance(one, Passage)]
+
+
+def fork(
+    branch: int, request: Request, *, until: Until | None = None
+) -> Generator[Step, Reply, None]:
+    """Begin to ask a request beside whatever is under way."""
+    yield Fork(branch=branch, request=request, until=until)
+
+
+def hear(deadline: float | None = None) -> Generator[Step, Reply, Event]:
+    """The next thing that happens on any branch."""
+    found = yield Hear(deadline=deadline)
+    if not isinstance(found, Event):
+        raise StageError(f"a plan waited for its branches and was sent {found!r}")
+    return found
+
+
+def drop(branch: int) -> Generator[Step, Reply, None]:
+    """Break a branch off."""
+    yield Drop(branch=branch)
 
 
 def say(text: str) -> Generator[Step, Reply, None]:
