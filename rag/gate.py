@@ -18,6 +18,9 @@ WORDS_SHARE = 0.2
 ENOUGH_WORDS = 0.38
 """The coverage below which a context is off the point, where words alone tell."""
 
+FLAT = 0.6
+"""The flatness from which no stretch stands out: one that answers by itself would."""
+
 FEWEST_TERMS = 2
 """Terms that a question must have for its context to be judged by them."""
 
@@ -73,13 +76,15 @@ class Signs:
     `coverage` is how much of the question's words it holds, `nearness` the best cosine of a
     sentence with the question (None: nobody embedded them), `enough` what both together must
     reach (see `relevance`). `named` are the documents that the question names by their titles.
-    `text` is the beginning of the context.
+    `flatness` is how evenly the stretches of the context answer: 0 one does, 1 all alike. `text` is
+    the beginning of the context.
     """
 
     coverage: float
     nearness: float | None = None
     enough: float = ENOUGH_WORDS
     named: int = 0
+    flatness: float = 0.0
     text: str = ""
 
     @property
@@ -103,9 +108,9 @@ def verdict(question: str, signs: Signs) -> Verdict:
     """Judge a question and its context, without a model and within microseconds.
 
     A question that asks for a whole (a summary, a list, a count, a comparison) or in several
-    steps (described, not named; two documents named) gets coarse units whatever its words cover.
-    Of the others a context is dropped that is off the point, where that can be told: the question
-    has terms enough, and both read as English.
+    steps (described, not named; two documents named) gets coarse units, and so does one that many
+    stretches answer equally well. Of the others a context is dropped that is off the point, where
+    that can be told: the question has terms enough, and both read as English.
     """
     for what, pattern in ASKS_FOR.items():
         if pattern.search(question):
@@ -125,6 +130,8 @@ def verdict(question: str, signs: Signs) -> Verdict:
     links = len(LINK.findall(question))
     if links >= 2 or (links and ROLE.search(question)):
         return Verdict(action="coarse", reason="it asks in several steps", steps=True)
+    if signs.flatness >= FLAT:
+        return Verdict(action="coarse", reason="no part of the context stands out", steps=True)
     return Verdict(action="pick", reason="it asks for one thing")
 
 

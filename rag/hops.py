@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from math import log
 
 import numpy as np
 import regex
@@ -66,7 +67,7 @@ def second_step(
     for i in np.argsort(-worth, kind="stable")[:BEST].tolist():
         for term in sorted(_terms(sentences[i]) - known):
             if 1 < holding[term] <= most:
-                gained[term] = gained.get(term, 0.0) + 1 / holding[term]
+                gained[term] = gained.get(term, 0.0) + log(len(chunks) / holding[term])
     rarest = sorted(gained, key=lambda term: -gained[term])[:TERMS]
     return words_of(chunks, rarest).relevance()
 

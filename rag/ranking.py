@@ -15,22 +15,31 @@ from tersely.rag.hops import leads_to, linked, second_step
 from tersely.rag.weighing import Scores, Texts, Weights, best_of, stretches
 from tersely.units import Bools, Floats, Ints, Units
 
+FEWEST = 4
+"""Stretches that the room should be enough for: where it is not, they are made shorter."""
+
 BEHIND, EARLY = 0.4, 0.1
 """What a second step counts beside the first one, and what standing first counts."""
+
+BEGINNING, OF_ROOM = 0.1, 0.75
+"""How much of the text is kept from its beginning, and how much of the room that may take at most:
+what was put together stands in the order in which it was found, and that tells of later steps too.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """Units of some texts as one row: what each is worth, and the unit that comes along with it.
 
-    `groups` are the sentences of each unit. Units that are `titles` come along only. Shape:
-    (sentences,), then (units,).
+    `groups` are the sentences of each unit. Units that are `titles` come along only, and those that
+    are `first` go before all others. Shape: (sentences,), then (units,).
     """
 
     groups: Ints
     values: Floats
     leads: Ints
     titles: Bools
+    first: Bools
 
     def units(self, texts: Texts) -> list[Units]:
         """The units of each text."""
@@ -53,38 +62,40 @@ def fine(found: Scores, question: str, weights: Weights) -> Ranking:
         worth = best_of(values, texts.documents)
         led = leads_to(question, texts.joined(texts.documents), worth, texts.titles)
         values = linked(values, texts.documents, worth, led, weights.linked)
-    return _ranking(texts, np.arange(len(values)), values)
+    return _ranking(texts, np.arange(len(values)), values, 0)
 
 
-def coarse(
-    found: Scores, question: str, weights: Weights, size: int, *, steps: bool = False
-) -> Ranking:
-    """Stretches of `size` tokens at most, those that stand first a little before others.
+def coarse(found: Scores, question: str, weights: Weights, room: int, *, steps: bool) -> Ranking:
+    """Stretches of sentences, of which a few fit the room. They are worth more who stand first.
 
     A question in several `steps` is followed by words: what shares rare ones with the best
-    sentences comes along. Without a question, stretches are worth what they have in common with
-    the whole.
+    sentences is worth more, and a part of the room is for the beginning of the texts. Without a
+    question, stretches are worth what they have in common with the whole.
     """
     texts = found.texts
-    groups = stretches(texts, size)
+    groups = stretches(texts, min(weights.size, max(room // FEWEST, 1)))
     joined = texts.joined(groups)
     early = 1 - np.arange(len(joined)) / max(len(joined) - 1, 1)
     if not question or not found.words.counts.any():
-        return _ranking(texts, groups, min_max(centrality(joined)) + EARLY * early)
-    values = found.fused(groups, 0.0 if steps else weights.dense) + EARLY * early
-    if steps:
-        behind = second_step(question, texts.sentences, found.words.relevance(), joined)
-        values = values + BEHIND * min_max(behind)
-    return _ranking(texts, groups, values)
+        return _ranking(texts, groups, min_max(centrality(joined)) + EARLY * early, 0)
+    if not steps:
+        return _ranking(texts, groups, found.fused(groups, weights.dense) + EARLY * early, 0)
+    behind = second_step(question, texts.sentences, found.words.relevance(), joined)
+    values = found.fused(groups, 0.0) + BEHIND * min_max(behind)
+    return _ranking(texts, groups, values, min(BEGINNING * texts.sizes.sum(), OF_ROOM * room))
 
 
-def _ranking(texts: Texts, groups: Ints, values: Floats) -> Ranking:
-    """Units with the titles that come along; a document that is only a title leads nothing."""
+def _ranking(texts: Texts, groups: Ints, values: Floats, beginning: float) -> Ranking:
+    """Units with the titles that come along, and those of the beginning first.
+
+    A document that is only a title leads nothing.
+    """
     opens = np.flatnonzero(np.diff(groups, prepend=-1))
     leads = groups[texts.leads[opens]]
     titles = np.zeros(len(opens), np.bool_)
     titles[leads[leads != np.arange(len(opens))]] = True
-    return Ranking(groups, values, leads, titles)
+    sizes = np.bincount(groups, texts.sizes, len(opens))
+    return Ranking(groups, values, leads, titles, np.cumsum(sizes) <= beginning)
 
 
 def in_texts(row: NDArray[Any], units: Sequence[Units]) -> list[NDArray[Any]]:

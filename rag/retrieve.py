@@ -27,11 +27,8 @@ Sort = Literal["static", "minilm", "other"]
 DENSE: Mapping[Sort, float] = {"static": 0.5, "minilm": 0.7, "other": 0.7}
 """How much meaning counts beside words: more, where a model reads the text."""
 
-ENOUGH: Mapping[Sort, float] = {"static": 0.37, "minilm": 0.48}
+ENOUGH: Mapping[Sort, float] = {"static": 0.35, "minilm": 0.45}
 """What words and meaning together reach in all but 2 % of contexts that hold the answer."""
-
-FEWEST = 4
-"""Stretches that a budget should have room for: where it has not, they are made shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +57,9 @@ class Retrieve(StageModel):
 
     In front stands a gate. Context that is about something else is dropped, also without a
     budget; `gate` False drops nothing. A question that asks for a summary, a list, a count, a
-    comparison, or in several steps is not answered by a few sentences: it gets whole chunks,
-    unless it can be followed from title to title. Where the budget holds less than `floor` of the
+    comparison, or in several steps, or that many stretches answer equally well, is not answered by
+    a few sentences: it gets whole chunks, unless it can be followed from title to title; in several
+    steps also the beginning of the texts, for a part of the budget. Where the budget holds less than `floor` of the
     text, the report says that more should be kept; it is not exceeded. With `on_uncertain` "keep"
     such a question's context is left alone, with "pick" it is treated like any other.
 
@@ -105,9 +103,9 @@ class Retrieve(StageModel):
         embedder = self._embedder(context) if prompt.question else None
         found = scored(texts, prompt.question, embedder, context)
         judged = self._judged(found, prompt.question, embedder)
-        if judged.action != "drop" and (
-            context.limit is None or (judged.action == "coarse" and self.on_uncertain == "keep")
-        ):
+        if judged.action != "drop" and context.limit is None:
+            return Kept(prompt, (), judged)
+        if judged.action == "coarse" and self.on_uncertain == "keep":
             context.say(f"retrieve: the context was left alone: {judged.reason}")
             return Kept(prompt, (), judged)
         ranking = self._ranking(found, judged, embedder, prompt, context)
@@ -132,6 +130,9 @@ class Retrieve(StageModel):
             context.say(f"retrieve: scored by words alone: {why}")
         return found
 
+    def _dense(self, embedder: Embedder | None) -> float:
+        return DENSE[_sort(embedder)] if self.dense is None else self.dense
+
     def _judged(self, found: Scores, question: str, embedder: Embedder | None) -> Verdict:
         """What the gate says of the question and these texts."""
         if not question:
@@ -143,6 +144,7 @@ class Retrieve(StageModel):
             nearness=None if found.nearness is None or enough is None else found.nearest,
             enough=ENOUGH_WORDS if enough is None else enough,
             named=int(named_in(question, names_of(texts.titles)).sum()),
+            flatness=found.flatness(self._dense(embedder)),
             text=texts.units[0].text,
         )
         said = verdict(question, signs)
@@ -161,14 +163,14 @@ class Retrieve(StageModel):
         context: Context,
     ) -> Ranking:
         """Sentences, or longer stretches where the gate says so and no titles lead on."""
-        dense = DENSE[_sort(embedder)] if self.dense is None else self.dense
-        weights = Weights(dense, self.document, self.reach, self.linked)
+        dense = self._dense(embedder)
+        weights = Weights(dense, self.document, self.reach, self.linked, self.size)
         titles = found.texts.titles
         followed = judged.steps and self.linked and sum(map(bool, titles)) > len(titles) / 2
         if judged.action != "coarse" or followed:
             return fine(found, prompt.question, weights)
-        size = min(self.size, max(_room(prompt, found.texts, context) // FEWEST, 1))
-        return coarse(found, prompt.question, weights, size, steps=judged.steps)
+        room = _room(prompt, found.texts, context)
+        return coarse(found, prompt.question, weights, room, steps=judged.steps)
 
     def _tell(
         self,

@@ -31,11 +31,11 @@ def on_scales(
     """Each text with its units; what the caller marked is kept, and titles come along only."""
     units = ranking.units(texts)
     barred = ranking.titles | style.none
-    rows = [in_texts(row, units) for row in (ranking.values, barred, ranking.leads)]
+    rows = [in_texts(row, units) for row in (ranking.values, barred, ranking.leads, ranking.first)]
     before = 0
-    for one, segment, values, never, leads in zip(units, segments, *rows, strict=True):
+    for one, segment, values, never, leads, first in zip(units, segments, *rows, strict=True):
         moved = arrangement(one, style.order)
-        ranks = np.where(never, NEVER, 0)
+        ranks = np.where(never, NEVER, first.astype(np.int64))
         yield Part(
             units=one,
             values=values,

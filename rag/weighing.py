@@ -21,6 +21,12 @@ from tersely.rag.words import Words, words_of
 from tersely.retrieval import Embedder
 from tersely.units import Floats, Ints, Unit, Units, split
 
+SHARP = 8.0
+"""How much a better score stands out where flatness is told."""
+
+FEWEST_CHUNKS = 8
+"""Among fewer chunks nothing can be said of how they differ."""
+
 AT_ONCE = 256
 """Sentences that are embedded in one call: between two calls the time budget is looked at."""
 
@@ -87,6 +93,7 @@ class Weights:
     document: float
     reach: float
     linked: float
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +115,14 @@ class Scores:
         of_document = self.fused(self.texts.documents, weights.dense)[self.texts.documents]
         values: Floats = (1 - weights.document) * own + weights.document * of_document
         return values
+
+    def flatness(self, dense: float) -> float:
+        """How evenly the chunks answer: the entropy of their scores, of the most it could be."""
+        scores = np.exp(SHARP * self.fused(self.texts.chunks, dense))
+        if len(scores) < FEWEST_CHUNKS:
+            return 0.0
+        shares = scores / scores.sum()
+        return float(-(shares * np.log(shares)).sum() / np.log(len(shares)))
 
     @property
     def nearest(self) -> float | None:
