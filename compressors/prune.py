@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tersely.contracts import Context, StageModel
 from tersely.errors import require
-from tersely.kinds import json_shape
+from tersely.kinds import prose
 from tersely.models import resolve
 from tersely.order import Order, arrangement
 from tersely.prompt import Prompt, Segment, Span
@@ -77,7 +77,7 @@ class Pruner(StageModel):
     def __call__(self, prompt: Prompt, context: Context, /) -> Prompt:
         if self.needless(prompt, context):
             return prompt
-        reach = within_reach(prompt)
+        reach = prose(prompt)
         if not reach:
             return prompt
         weighed = self.weighed([prompt.segments[i] for i in reach], prompt, context)
@@ -99,21 +99,6 @@ class ByLanguageModel(Pruner):
     def ready(self) -> None:
         require("torch", "transformers", extra="local")
         resolve(self.model)
-
-
-def within_reach(prompt: Prompt) -> list[int]:
-    """The open segments that hold prose: those of a JSON text are not to be pruned."""
-    reach: list[int] = []
-    at = 0
-    for leaf in prompt.leaves:
-        places = range(at, at + len(leaf.segments))
-        reach += [
-            i for i in places if not prompt.segments[i].locked and prompt.segments[i].text.strip()
-        ]
-        if reach and reach[-1] >= at and json_shape(leaf.text):
-            reach = [i for i in reach if i < at]
-        at += len(leaf.segments)
-    return reach
 
 
 def apart(row: NDArray[Any], units: Sequence[Units]) -> list[NDArray[Any]]:

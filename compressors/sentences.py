@@ -19,6 +19,9 @@ Vectors = NDArray[np.float32]
 BATCH = 8192
 """Characters in one call of the model: between two calls the time budget is looked at."""
 
+TOGETHER = 8
+"""Texts that are read side by side: a CPU reads many at once more slowly, since they are padded."""
+
 REMEMBERED = 16_000_000
 """Numbers that are kept for the next time: 64 MB, some 40,000 sentences of MiniLM."""
 
@@ -80,4 +83,4 @@ def _encoded(
     work = {key: int(min(len(text), longest)) + 1 for key, text in texts}
     size = lambda named: work[named[0]]  # noqa: E731
     for batch in PACE.batches(texts, size, BATCH, reader=loaded, context=context):
-        yield batch, loaded.vectors([text for _, text in batch])
+        yield batch, loaded.vectors([text for _, text in batch], batch=TOGETHER)

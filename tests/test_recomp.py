@@ -88,9 +88,9 @@ def watched(tiny_encoder: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     read: list[str] = []
     real = Encoder.vectors
 
-    def vectors(self: Encoder, texts: Sequence[str]) -> Any:
+    def vectors(self: Encoder, texts: Sequence[str], *, batch: int = 64) -> Any:
         read.extend(texts)
-        return real(self, texts)
+        return real(self, texts, batch=batch)
 
     monkeypatch.setattr(Encoder, "vectors", vectors)
     return read
