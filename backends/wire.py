@@ -108,6 +108,7 @@ class Reply:
         return Completion(
             text="".join(self.texts),
             prompt_tokens=self.usage.get("prompt_tokens") or 0,
+            cached_tokens=_cached(self.usage),
             completion_tokens=self.usage.get("completion_tokens") or 0,
             finish_reason=FINISHES.get(self.finish, "other"),
             logprobs=tuple(self.tokens.logprobs),
@@ -115,6 +116,13 @@ class Reply:
             alternatives=self.tokens.likeliest(),
             model=self.model,
         )
+
+
+def _cached(usage: Mapping[str, Any]) -> int:
+    """The prompt tokens that a server had read before, where it tells."""
+    told = usage.get("prompt_tokens_details")
+    found = told.get("cached_tokens") if isinstance(told, Mapping) else None
+    return found if isinstance(found, int) else 0
 
 
 def read(request: Request, text: str) -> Completion:

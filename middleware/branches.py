@@ -40,6 +40,8 @@ class Branches:
         """The next event of a branch that was not dropped."""
         while self._running:
             left = None if deadline is None else deadline - monotonic()
+            if left is not None and left <= 0:  # though there be more to hear
+                return Event()
             try:
                 event = await asyncio.wait_for(self._events.get(), left)
             except TimeoutError:

@@ -6,9 +6,10 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tersely.asking import question_of
 from tersely.contracts import Context, Request
 from tersely.plans import Steps
-from tersely.rag.asking import SOURCES, question_of, without_context
+from tersely.rag.asking import SOURCES, without_context
 from tersely.rag.desk import Desk
 from tersely.rag.evidence import Evidence
 from tersely.rag.gate import ENOUGH_WORDS

@@ -6,11 +6,12 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from tersely import plans
+from tersely.asking import after, before, begun, filled
 from tersely.contracts import Capability, Context, Request
 from tersely.lexical import terms_of
 from tersely.plans import Reply, Step
 from tersely.prompt import Prompt
-from tersely.rag.asking import GO_ON, after, before, begun, filled
+from tersely.rag.asking import GO_ON
 from tersely.rag.bundle import Bundle
 from tersely.rag.evidence import Evidence
 from tersely.rag.gate import Signs, verdict

@@ -9,12 +9,12 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from tersely.account import Citation, RagAnswer
+from tersely.asking import filled
 from tersely.contracts import Context, Request
 from tersely.errors import BackendError, ConfigError
 from tersely.plans import Reply, Step, Steps
 from tersely.rag.active import Active
 from tersely.rag.answering import answered, told
-from tersely.rag.asking import filled
 from tersely.rag.desk import Desk, covered
 from tersely.rag.judging import chance_of_yes, fenced, judgement
 from tersely.retrieval import Passage

@@ -10,11 +10,7 @@ import numpy as np
 from tersely import plans
 from tersely.account import Call
 from tersely.contracts import Completion, Context, Request
-from tersely.plans import Reply, Step, Until
-
-LONGEST_TOKEN = 32
-"""Characters of an answer for each token asked for, after which it is broken off: a backend that
-does not keep `max_tokens` must not talk for ever."""
+from tersely.plans import LONGEST_TOKEN, Reply, Step, Until
 
 
 @dataclass(slots=True)

@@ -1,8 +1,9 @@
-"""What an answer rests on and what it cost: the account of a plan that looks things up."""
+"""What an answer of several calls rests on, what became of its parts, and what it cost."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tersely.contracts import Completion
 from tersely.retrieval import Passage
@@ -13,13 +14,15 @@ class Call:
     """One call to the backend: what it was for, and its tokens.
 
     `prompt` is counted as the context counts, `completion` as the backend tells it, or else as
-    the context counts. `wasted` are those tokens made that did not come into the answer.
+    the context counts. `wasted` are those tokens made that did not come into the answer, and
+    `cached` those of the prompt that the backend told it had read before.
     """
 
     purpose: str
     prompt: int
     completion: int
     wasted: int = 0
+    cached: int = 0
 
     @property
     def tokens(self) -> int:
@@ -28,20 +31,13 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """What a plan spent, beside what plainer ways of asking would have.
+class Spent:
+    """What a plan spent: all its calls, in the order in which they ended.
 
-    `limit` is the bound for all calls together (None: not bounded). `plain` is one call with every
-    passage of the first search in it, whole, and the same answer; `whole` is one call with the
-    request as it came and the same answer, where its context was left out (else None). `exact` is
-    False where tokens are estimated. `notes` tell which way was taken, and why.
+    `exact` is False where tokens are estimated. `notes` tell which way was taken, and why.
     """
 
     calls: tuple[Call, ...] = ()
-    searches: int = 0
-    limit: int | None = None
-    plain: int = 0
-    whole: int | None = None
     exact: bool = True
     notes: tuple[str, ...] = ()
 
@@ -49,6 +45,11 @@ class Account:
     def prompt(self) -> int:
         """Prompt tokens of all calls."""
         return sum(call.prompt for call in self.calls)
+
+    @property
+    def cached(self) -> int:
+        """Those of them that a backend told it had read before."""
+        return sum(call.cached for call in self.calls)
 
     @property
     def completion(self) -> int:
@@ -64,6 +65,21 @@ class Account:
     def wasted(self) -> int:
         """Tokens that were made and thrown away."""
         return sum(call.wasted for call in self.calls)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account(Spent):
+    """What a plan that looks things up spent, beside what plainer ways of asking would have.
+
+    `limit` is the bound for all calls together (None: not bounded). `plain` is one call with every
+    passage of the first search in it, whole, and the same answer; `whole` is one call with the
+    request as it came and the same answer, where its context was left out (else None).
+    """
+
+    searches: int = 0
+    limit: int | None = None
+    plain: int = 0
+    whole: int | None = None
 
     @property
     def saved(self) -> int:
@@ -103,3 +119,51 @@ class RagAnswer(Completion):
     passages: tuple[Passage, ...] = ()
     citations: tuple[Citation, ...] = ()
     account: Account = field(default_factory=Account)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointTold:
+    """What became of one point of an answer whose points were written side by side.
+
+    `heading` is its line of the skeleton, and `text` what was written to it. It is `whole`, or
+    `cut` (its end is missing), or `lost`: then it has no text, and `reason` tells why. `calls` is
+    how often it was asked for.
+    """
+
+    number: int
+    heading: str
+    text: str = ""
+    state: Literal["whole", "cut", "lost"] = "whole"
+    reason: str = ""
+    calls: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SotAccount(Spent):
+    """What an answer of several points took, and what became of each.
+
+    `plain` is one call with the request as it came, and the same answer. `route` is how the
+    question was taken apart: by the `items` it gives, by a `skeleton`, or not at all (`plain`:
+    the last note tells why).
+    """
+
+    route: Literal["items", "skeleton", "plain"] = "plain"
+    points: tuple[PointTold, ...] = ()
+    plain: int = 0
+
+    @property
+    def lost(self) -> tuple[PointTold, ...]:
+        """The points that the answer goes without."""
+        return tuple(point for point in self.points if point.state == "lost")
+
+    @property
+    def more(self) -> int:
+        """Tokens more than the plain answer took, those read before left out."""
+        return self.spent - self.cached - self.plain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SotAnswer(Completion):
+    """An answer whose points may have been written side by side, and what it took."""
+
+    account: SotAccount = field(default_factory=SotAccount)

@@ -100,14 +100,19 @@ class Context:
         """The same context under another limit; counts stay shared."""
         return replace(self, limit=limit)
 
+    @property
+    def left(self) -> float | None:
+        """The seconds until the deadline, below 0 when it has passed; None without one."""
+        return None if self.deadline is None else self.deadline - monotonic()
+
     def check(self, ahead: float = 0.0) -> None:
         """Raise OutOfTime when the time budget is spent, or would be in `ahead` seconds.
 
         Stages that take long call it before each piece of work.
         """
-        if self.deadline is None:
+        left = self.left
+        if left is None:
             return
-        left = self.deadline - monotonic()
         if left < 0:
             raise OutOfTime(f"the time budget of {self.budget.ms:g} ms is spent")
         if left < ahead:
@@ -187,11 +192,13 @@ class Completion:
 
     `logprobs` are natural logarithms, one for each token made, and `tokens` are their texts, where
     they were asked for: together `text`, but for stop strings cut away. `alternatives` are the
-    likeliest tokens at each place, by their texts, with their logarithms.
+    likeliest tokens at each place, by their texts, with their logarithms. `cached_tokens` are those
+    of the prompt that the backend tells it had read before.
     """
 
     text: str
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     completion_tokens: int = 0
     finish_reason: FinishReason = "stop"
     logprobs: tuple[float, ...] = ()

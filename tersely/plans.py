@@ -17,6 +17,10 @@ from tersely.retrieval import Passage
 Until = Callable[[str], bool]
 """Whether an answer, as far as it came, is long enough."""
 
+LONGEST_TOKEN = 32
+"""Characters of an answer for each token asked for, after which it is broken off: a backend that
+does not keep `max_tokens` must not talk for ever."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listen:

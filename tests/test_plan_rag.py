@@ -11,11 +11,12 @@ from little_library import PASSAGES, WORDS, Library, Obeying, asking, run
 
 from tersely import registry
 from tersely.account import Call
+from tersely.asking import after, before, begun, filled, question_of
 from tersely.backends.scripted import ScriptedBackend
 from tersely.contracts import Completion, Context, Request
 from tersely.errors import BackendError, ConfigError
 from tersely.prompt import Prompt, Segment, messages_of
-from tersely.rag.asking import after, before, begun, filled, question_of, without_context
+from tersely.rag.asking import without_context
 from tersely.rag.evidence import Evidence
 from tersely.rag.plan_rag import Rag
 from tersely.rag.purse import Purse
