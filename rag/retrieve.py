@@ -58,10 +58,10 @@ class Retrieve(StageModel):
     In front stands a gate. Context that is about something else is dropped, also without a
     budget; `gate` False drops nothing. A question that asks for a summary, a list, a count, a
     comparison, or in several steps, or that many stretches answer equally well, is not answered by
-    a few sentences: it gets whole chunks, unless it can be followed from title to title; in several
-    steps also the beginning of the texts, for a part of the budget. Where the budget holds less than `floor` of the
-    text, the report says that more should be kept; it is not exceeded. With `on_uncertain` "keep"
-    such a question's context is left alone, with "pick" it is treated like any other.
+    a few sentences. It gets whole chunks, unless it can be followed from title to title; where it
+    takes steps, the beginning of the texts as well. Where the budget holds less than `floor` of
+    the text, the report says that more should be kept; it is not exceeded. With `on_uncertain`
+    "keep" such a question's context is left alone, with "pick" it is treated like any other.
 
     `embedder` is what `tersely.rag.embedding.as_embedder` takes: "auto" the best at hand, ""
     none. `dense` is the weight of meaning beside words, and `enough` what both must reach for a
