@@ -14,6 +14,8 @@ NAMES = (
     "pruning_speed",
     "rag_safety",
     "rag_search",
+    "rag_store",
+    "rag_faults",
 )
 
 
