@@ -40,7 +40,7 @@ WHOLE = {
     "a comparison": r"(?:compare[ds]?|comparison|differ(?:s|ences?)?\s(?:between|from)|versus|vs\.?"
     r"|in\scommon|have\sin\scommon|(?:are|were|is|was|do|did|have|has)\sboth"
     r"|(?:first|earlier|later|older|younger|taller|larger|bigger|longer|more\s\w+|greater)\b"
-    r"[^?]{0,80},?\s\w[^?]{0,60}\sor\s\w"
+    r"[^?]{0,80},?\s\w[^?]{0,60}\sor\s\w+"
     r"|both\s[^?]{1,80}\sand\b|(?:the\s)?same\s\w+)\b",
 }
 """What asks for more than a few sentences, by what it asks for."""
@@ -62,11 +62,12 @@ THINGS = (
     r"|university|party|editor|leader|capital|headquarters?"
 )
 ROLE = regex.compile(
-    rf"(?i)\bthe\s(?:[\w-]+\s){{0,2}}?(?:{THINGS})"
+    r"(?i)(?<!\b(?:who|what|which)(?:\s(?:is|are|was|were)|['\u2019]s)\s)"
+    rf"\bthe\s(?:[\w-]+\s){{0,2}}?(?:{THINGS})"
     r"\s(?:of|who|that|which|where|for|from|in\swhich|to)\b"
     rf"|(?<=\w)['\u2019]s\s(?:{THINGS})\b"
 )
-"""Somebody or something that is not named but described."""
+"""Somebody or something that is described and not named, and is not what is asked for itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +129,7 @@ def verdict(question: str, signs: Signs) -> Verdict:
         told = f"{signs.relevance:.2f}, at least {signs.enough:.2f} is to the point"
         return Verdict(action="drop", reason=f"the context is about something else ({told})")
     links = len(LINK.findall(question))
-    if links >= 2 or (links and ROLE.search(question)):
+    if links >= 2 or ROLE.search(question):
         return Verdict(action="coarse", reason="it asks in several steps", steps=True)
     if signs.flatness >= FLAT:
         return Verdict(action="coarse", reason="no part of the context stands out", steps=True)
