@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextvars import copy_context
 from threading import Thread
 from time import monotonic
 from typing import Any, TypeVar
 
-from tersely.contracts import Backend, Completion
-from tersely.errors import ConfigError
+from tersely.contracts import Backend, Chunk, Completion
+from tersely.errors import BackendError, ConfigError
 from tersely.middleware.listening import Hearing
 from tersely.plans import Event, Fork
 
 T = TypeVar("T")
+
+GRACE = 2.0
+"""Seconds that a backend has for letting go of an answer that was broken off."""
 
 
 class Branches:
@@ -48,7 +51,7 @@ class Branches:
                 return Event()
             if event.branch in self._running:
                 if event.completion is not None or event.error is not None:
-                    await self._running.pop(event.branch)
+                    await asyncio.gather(self._running.pop(event.branch), return_exceptions=True)
                 return event
         return Event()
 
@@ -59,8 +62,9 @@ class Branches:
     async def _asked(self, fork: Fork) -> None:
         """One branch from its beginning to its end; what it raises is an event."""
         heard = Hearing(fork.until)
-        chunks = self._backend.astream(fork.request)
+        chunks: AsyncIterator[Chunk] | None = None
         try:
+            chunks = self._backend.astream(fork.request)
             async for chunk in chunks:
                 enough = heard.add(chunk)
                 if chunk.text:
@@ -70,6 +74,11 @@ class Branches:
             self._end(fork, heard.completion)
         except Exception as error:
             self._events.put_nowait(Event(branch=fork.branch, error=error))
+        except asyncio.CancelledError:
+            if fork.branch not in self._running:  # it was dropped
+                raise
+            gone = BackendError("the backend cancelled the answer", retryable=True)
+            self._events.put_nowait(Event(branch=fork.branch, error=gone))
         finally:
             if isinstance(chunks, AsyncGenerator):
                 await chunks.aclose()
@@ -118,5 +127,6 @@ async def _called(branches: Branches, fork: Fork) -> None:
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for its end, but no longer than is decent."""
     task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await asyncio.wait({task}, timeout=GRACE)

@@ -49,6 +49,7 @@ PLANS: dict[str, str] = {
     "rag": "tersely.rag.plan_rag:Rag",
     "replug": "tersely.rag.plan_replug:Replug",
     "self_rag": "tersely.rag.plan_self_rag:SelfRag",
+    "sot": "tersely.sot.plan_sot:Sot",
     "two_hop": "tersely.rag.plan_two_hop:TwoHop",
 }
 
@@ -70,6 +71,7 @@ TRAINERS: dict[str, str] = {
     "heads": "tersely.compressors.train_heads:HeadsTrainer",
     "policy": "tersely.compressors.train_policy:PolicyTrainer",
     "pruner": "tersely.compressors.train_pruner:WordPruner",
+    "router": "tersely.sot.train_router:RouterTrainer",
     "sentences": "tersely.compressors.train_sentences:Sentences",
     "shots": "tersely.compressors.train_shots:Shots",
 }

@@ -1,0 +1,147 @@
+"""Skeleton-of-Thought: first the points of an answer, then all of them at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tersely.asking import question_of
+from tersely.contracts import Context, Request
+from tersely.plans import Reply, Step, Steps
+from tersely.sot.branching import Forks
+from tersely.sot.items import items_of
+from tersely.sot.probing import named
+from tersely.sot.profile import Profile, stored
+from tersely.sot.router import Router
+from tersely.sot.rules import opted_out
+from tersely.sot.run import FEWEST, Run
+from tersely.sot.shares import Shares, most_points
+from tersely.sot.skeleton import Skeleton
+from tersely.sot.telling import Telling
+from tersely.sot.templates import CHAT, RAW, Layout, Templates
+from tersely.sot.walk import Walk
+from tersely.sot.writing import Calls
+
+OUTLINE = 0.5
+"""The part of the time that a skeleton may take: the rest is for its points, or a plain answer."""
+
+PARALLEL = 8
+"""Calls under way at once, where a backend does not tell how many it takes."""
+
+
+class Sot(BaseModel):
+    """Has a skeleton written, then each of its points by itself, all at the same time.
+
+    Where the question gives the items (`items`), they are the points, and no skeleton is asked
+    for. With fewer than two usable points, or where a gate is shut, the request is answered as it
+    came, and the account tells why. With `gate` "auto" what the caller set, then the `router` and
+    the engine's `profile` (None: the one that is kept of the backend, if any) may shut it; `ask` lets the router ask the model for one token where it is unsure. "off"
+    asks no gate, and "force" also writes a single point.
+
+    `launch` "piped" begins a point as soon as the line behind its own begins: its writer sees the
+    skeleton up to there, and the answer is ready sooner. "whole" waits for the end of the skeleton,
+    and all writers see all of it, as published. With `graph` a point that builds on others waits
+    for them, and its writer is shown their text.
+
+    The request's `max_tokens` bounds what the points have together: equal shares, less a `reserve`
+    for those that are cut, where the backend goes on with an answer. Each is asked for `words`, or
+    fewer where its share is less. `points` is the most there may be, and `skeleton_tokens` what
+    their list may have. `at_once` calls are under way at a time
+    (None: as many as the backend says). A point that fails is asked `retries` times more, then
+    alone and shorter; it is left out only when that fails too. At the context's deadline what is
+    there is the answer. `unrepeated` leaves out sentences that an earlier point said already. The
+    answer is a `tersely.account.SotAnswer`.
+
+    It differs from the paper in all of this but "whole". Raises ConfigError when nothing is asked.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str] = "sot"
+    paper: ClassVar[str] = "Ning et al. 2024, https://arxiv.org/abs/2307.15337"
+
+    gate: Literal["auto", "off", "force"] = "auto"
+    router: Router = Router()
+    ask: bool = False
+    profile: Profile | None = None
+    items: bool = True
+    graph: bool = False
+    launch: Literal["piped", "whole"] = "piped"
+    points: int = Field(default=10, ge=2, le=99)
+    skeleton_tokens: int = Field(default=160, ge=16)
+    words: int = Field(default=60, ge=5)
+    reserve: float = Field(default=0.2, ge=0, lt=1)
+    at_once: int | None = Field(default=None, ge=1)
+    retries: int = Field(default=1, ge=0)
+    unrepeated: bool = False
+    templates: Templates | None = None
+
+    def steps(self, request: Request, context: Context, /) -> Steps:
+        run = self._run(request, context)
+        items = items_of(question_of(request.prompt)) if self.items else []
+        if refused := (yield from self._refused(run, len(items))):
+            return (yield from run.plain(refused))
+        if len(items) > most_points(request.max_tokens, len(items)):
+            few = f"{request.max_tokens} tokens do not reach for {len(items)} items"
+            return (yield from run.plain(few))
+        walk = Walk(
+            run,
+            piped=self.launch == "piped",
+            graph=self.graph,
+            least=1 if self.gate == "force" else FEWEST,
+            words=self.words,
+        )
+        if items:
+            run.route = "items"
+            run.skeleton.points = items
+        else:
+            program = run.outlined(run.skeleton.most, self.skeleton_tokens)
+            walk.outline = run.forks.fork(program, deadline=run.after(OUTLINE))
+        return (yield from walk.go())
+
+    def _run(self, request: Request, context: Context) -> Run:
+        """A place to work at."""
+        can = context.backend.capabilities if context.backend else frozenset()
+        goes_on = request.raw or "prefill" in can
+        templates = self.templates or (RAW if request.raw else CHAT)
+        told = getattr(context.backend, "parallel", None)
+        known = told if isinstance(told, int) and told > 0 else PARALLEL
+        return Run(
+            name=self.name,
+            request=request,
+            context=context,
+            layout=Layout(request, templates.graph() if self.graph else templates, goes_on=goes_on),
+            forks=Forks(at_once=self.at_once or known, deadline=context.deadline),
+            shares=Shares.of(request.max_tokens, self.reserve if goes_on else 0.0),
+            telling=Telling(unrepeated=self.unrepeated),
+            skeleton=Skeleton(most_points(request.max_tokens, self.points)),
+            calls=Calls(context),
+            retries=self.retries,
+            goes_on=goes_on,
+        )
+
+    def _refused(self, run: Run, items: int) -> Generator[Step, Reply, str]:
+        """Why the request is to be answered plainly, or ""."""
+        if self.gate != "auto":
+            return ""
+        if reason := opted_out(run.request):
+            return reason
+        if not items and (reason := (yield from self._routed(run))):
+            return reason
+        backend = run.context.backend
+        profile = self.profile or (stored(*named(backend)) if backend else None)
+        job = run.job_of(items, self.words)
+        return "" if profile is None or profile.pays(*job) else profile.reason(*job)
+
+    def _routed(self, run: Run) -> Generator[Step, Reply, str]:
+        verdict = self.router.routed_request(run.request)
+        if self.ask:
+            program = self.router.asking(run.request, run.context.backend)
+            (branch,) = yield from run.forks.gather([run.forks.fork(run.noted(program, "router"))])
+            if branch.error is None:
+                verdict = branch.result
+            else:
+                run.tell(f"the router asked in vain ({branch.error})")
+        return "" if verdict.suits else verdict.reason

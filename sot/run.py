@@ -1,0 +1,196 @@
+"""One run of a plan whose points are written side by side: its outline, its points, its end."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from tersely import plans
+from tersely.account import SotAccount, SotAnswer
+from tersely.contracts import Completion, Context, FinishReason, Request
+from tersely.errors import OutOfTime
+from tersely.plans import Reply, Step, Until
+from tersely.sot.branching import Forks, NotAsked, Program, outcome
+from tersely.sot.cutting import joined
+from tersely.sot.shares import USUAL, Shares
+from tersely.sot.skeleton import Point, Skeleton
+from tersely.sot.telling import Telling
+from tersely.sot.templates import Layout
+from tersely.sot.writing import Calls, Job
+
+WORDS_A_TOKEN = 0.6
+"""Words that a point is asked for, to each token that it may have: it is to end by itself."""
+
+LINE = 8
+"""Tokens that a line of a skeleton usually has."""
+
+TRIES = 2
+"""How often a skeleton and a plain answer are asked for."""
+
+FEWEST = 2
+"""Points below which there is nothing to write side by side."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """What a plan works with. `jobs` are its points, in their order, and `skeleton` its list."""
+
+    name: str
+    request: Request
+    context: Context
+    layout: Layout
+    forks: Forks
+    shares: Shares
+    telling: Telling
+    skeleton: Skeleton
+    calls: Calls
+    retries: int
+    goes_on: bool
+    route: Literal["items", "skeleton", "plain"] = "skeleton"
+    jobs: list[Job] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    finish: FinishReason = "stop"
+
+    def tell(self, note: str) -> None:
+        """Tell the caller which way was taken, and why."""
+        if note not in self.notes:
+            self.notes.append(note)
+        self.context.say(f"{self.name}: {note}")
+
+    def job_of(self, items: int, words: int) -> tuple[int, float, float, float, float]:
+        """The answer as a profile of the engine judges it, before anything is known of it.
+
+        The number of points, the tokens of each, of the skeleton, of a point's prompt, and of what
+        all prompts begin with.
+        """
+        points = items or min(USUAL, self.skeleton.most)
+        tokens = min(self.request.max_tokens / points, words / WORDS_A_TOKEN)
+        example = Point(number=1, text="What this point is about")
+        told = 0 if items else points * LINE
+        base = self.context.tokens(self.layout.base) + told
+        asked = self.layout.item(example) if items else self.layout.point(example, ())
+        return points, tokens, told, self.context.tokens(asked.prompt) + told, base
+
+    def after(self, part: float) -> float | None:
+        """The moment when this part of the time that is left will be over; None without end."""
+        deadline, left = self.context.deadline, self.context.left
+        return None if deadline is None or left is None else deadline - left * (1 - part)
+
+    def job(self, point: Point) -> Job:
+        """A point to be written, the last so far."""
+        job = Job(
+            point=point,
+            heading=self.layout.heading(point, items=self.route == "items"),
+            calls=self.calls,
+            shares=self.shares,
+            retries=self.retries,
+            goes_on=self.goes_on,
+        )
+        self.jobs.append(job)
+        return job
+
+    def say(self) -> Generator[Step, Reply, None]:
+        """Show what can be shown by now."""
+        for piece in self.telling.due(self.jobs):
+            yield from plans.say(piece)
+
+    def noted(self, program: Program, purpose: str) -> Program:
+        """A program whose calls are counted; their answers are used up, not told."""
+        reply: Reply = None
+        step = next(program)
+        while True:
+            try:
+                reply = yield step
+                if isinstance(step, list) and isinstance(reply, list):
+                    for request, heard in zip(step, reply, strict=True):
+                        self.calls.note(purpose, request, heard, None)
+                step = program.send(reply)
+            except StopIteration as done:
+                return done.value
+
+    def outlined(self, most: int, tokens: int) -> Program:
+        """The program that has the skeleton written. It returns why it could not, or ""."""
+        request = replace(self.layout.outline(most), max_tokens=tokens)
+        reason = ""
+        for attempt in range(TRIES):
+            self.skeleton = Skeleton(most)
+            purpose = "skeleton, again" if attempt else "skeleton"
+            heard, error = yield from outcome(request, until=self._full(most))
+            if not isinstance(error, NotAsked):
+                self.calls.note(purpose, request, heard, None)
+            if error is None:
+                self.skeleton.end(joined(self.layout.opening, heard.text))
+                return ""
+            self.read(heard.text)
+            reason = f"the skeleton broke off ({type(error).__name__}: {error})"
+            if len(self.skeleton.points) >= FEWEST or isinstance(error, OutOfTime):
+                break
+        return reason
+
+    def read(self, text: str) -> None:
+        """Read what came of the skeleton so far."""
+        self.skeleton.read(joined(self.layout.opening, text))
+
+    def _full(self, most: int) -> Until:
+        """Whether a skeleton has all the points that it may."""
+        opening = self.layout.opening
+
+        def full(text: str) -> bool:
+            skeleton = Skeleton(most)
+            skeleton.read(joined(opening, text))
+            return skeleton.full
+
+        return full
+
+    def plain(self, reason: str) -> Generator[Step, Reply, SotAnswer]:
+        """The answer to the request as it came, shown as it comes. What was begun is dropped.
+
+        Raises what the backend raised, or OutOfTime, when nothing at all could be had.
+        """
+        self.route = "plain"
+        self.tell(reason)
+        said, error, heard = "", None, Completion(text="")
+        for attempt in range(TRIES):
+            branch = self.forks.fork(outcome(self.request))
+            while not branch.ended:
+                yield from self.forks.step()
+                if new := branch.text[len(said) :]:
+                    said = branch.text
+                    yield from plans.say(new)
+            heard, error = branch.result
+            if not isinstance(error, NotAsked):
+                purpose = "plain answer, again" if attempt else "plain answer"
+                self.calls.note(purpose, self.request, heard, None)
+            if said or isinstance(error, OutOfTime):
+                break
+        if error is not None and not said:
+            raise error
+        self.finish = heard.finish_reason
+        if error is not None:
+            self.tell(f"the plain answer broke off ({type(error).__name__}: {error})")
+            self.finish = "length" if isinstance(error, OutOfTime) else "other"
+        elif not said.strip():
+            self.tell("the plain answer is empty")
+        return self.answer(said)
+
+    def answer(self, text: str) -> SotAnswer:
+        """The answer with its account."""
+        made = self.context.count(text) if text else 0
+        account = SotAccount(
+            calls=tuple(self.calls.made),
+            exact=self.context.count.exact,
+            notes=tuple(self.notes),
+            route=self.route,
+            points=tuple(job.told for job in self.jobs),
+            plain=self.context.tokens(self.request.prompt) + made,
+        )
+        return SotAnswer(
+            text=text,
+            prompt_tokens=account.prompt,
+            cached_tokens=account.cached,
+            completion_tokens=account.completion,
+            finish_reason=self.finish,
+            model=self.calls.model,
+            account=account,
+        )
