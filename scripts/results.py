@@ -24,7 +24,7 @@ HEAD = """\
 `python -m benchmarks pruning pruning_speed --data DIR` measures this, and `scripts/results.py`
 writes the page. The reader is SmolLM2-135M in bfloat16; the packages run unmodified on the same
 weights in the same process. Brackets hold 95 % bootstrap intervals, `n` is how many items a row
-rests on. Settings were chosen on other items than these.
+rests on, and stands in a cell that rests on fewer of them. Settings were chosen on other items.
 
 - **likelihood**: the mean log-likelihood of the gold answer's tokens, in nats: higher is better.
   **gain**: that, less the likelihood after the full prompt, item by item: rows with other `n`
@@ -83,7 +83,7 @@ def _tables(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"| method | kept | n | {' | '.join(shown)} |"
         yield f"| --- | --- | --- | {' | '.join('---' for _ in shown)} |"
         for row in rows:
-            cells = " | ".join(_cell(row.get(measure)) for measure in shown)
+            cells = " | ".join(_cell(row.get(one), _fewer(row, one)) for one in shown)
             yield f"| {row['method']} | {row['ratio']:g} | {row['n']} | {cells} |"
         yield ""
 
@@ -97,8 +97,10 @@ def _speed() -> Iterator[str]:
     yield "## What it costs"
     yield ""
     yield "The whole of a call to a quarter of the tokens, in times of one bare forward pass of the"
-    yield "same model over the same tokens: CPU seconds, paired, one thread. LLMLingua-2 has random"
-    yield "weights of the published size. Memory is what a call needs at most above its models."
+    yield "same model over the same tokens: CPU seconds, paired, one thread. The packages run on"
+    yield "the weights that ours read, in bfloat16, and once more in float32, the way they load"
+    yield "a model on a CPU by themselves. LLMLingua-2 has random weights of the published size."
+    yield "Memory is what a call needs at most above its models."
     yield ""
     for size in dict.fromkeys(row["tokens"] for row in found["speed"]):
         with_memory = any(row["tokens"] == size for row in found["memory"])
@@ -117,6 +119,12 @@ def _speed() -> Iterator[str]:
         share = _over(found["speed"], row["package"], row["tokens"])
         yield f"| {row['package']} | {row['tokens']:,} | `{row['ours']}` | {taken} | {share} |"
     yield ""
+
+
+def _fewer(row: Mapping[str, Any], measure: str) -> int | None:
+    """How many items a measure rests on, where it is not all of a row."""
+    count: int | None = row.get(f"n {measure}")
+    return count if count != row["n"] else None
 
 
 def _over(rows: list[dict[str, Any]], method: str, tokens: int) -> str:
