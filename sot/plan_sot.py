@@ -12,6 +12,7 @@ from tersely.contracts import Context, Request
 from tersely.plans import Reply, Step, Steps
 from tersely.sot.branching import Forks
 from tersely.sot.items import items_of
+from tersely.sot.plain import plain
 from tersely.sot.probing import named
 from tersely.sot.profile import Profile, stored
 from tersely.sot.router import Router
@@ -37,8 +38,9 @@ class Sot(BaseModel):
     Where the question gives the items (`items`), they are the points, and no skeleton is asked
     for. With fewer than two usable points, or where a gate is shut, the request is answered as it
     came, and the account tells why. With `gate` "auto" what the caller set, then the `router` and
-    the engine's `profile` (None: the one that is kept of the backend, if any) may shut it; `ask` lets the router ask the model for one token where it is unsure. "off"
-    asks no gate, and "force" also writes a single point.
+    the engine's `profile` may shut it (None: the one that is kept of the backend, if any); `ask`
+    lets the router ask the model for one token where it is unsure. "off" asks no gate, and "force"
+    also writes a single point.
 
     `launch` "piped" begins a point as soon as the line behind its own begins: its writer sees the
     skeleton up to there, and the answer is ready sooner. "whole" waits for the end of the skeleton,
@@ -82,10 +84,10 @@ class Sot(BaseModel):
         run = self._run(request, context)
         items = items_of(question_of(request.prompt)) if self.items else []
         if refused := (yield from self._refused(run, len(items))):
-            return (yield from run.plain(refused))
+            return (yield from plain(run, refused))
         if len(items) > most_points(request.max_tokens, len(items)):
             few = f"{request.max_tokens} tokens do not reach for {len(items)} items"
-            return (yield from run.plain(few))
+            return (yield from plain(run, few))
         walk = Walk(
             run,
             piped=self.launch == "piped",

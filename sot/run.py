@@ -8,7 +8,7 @@ from typing import Literal
 
 from tersely import plans
 from tersely.account import SotAccount, SotAnswer
-from tersely.contracts import Completion, Context, FinishReason, Request
+from tersely.contracts import Context, FinishReason, Request
 from tersely.errors import OutOfTime
 from tersely.plans import Reply, Step, Until
 from tersely.sot.branching import Forks, NotAsked, Program, outcome
@@ -142,37 +142,6 @@ class Run:
             return skeleton.full
 
         return full
-
-    def plain(self, reason: str) -> Generator[Step, Reply, SotAnswer]:
-        """The answer to the request as it came, shown as it comes. What was begun is dropped.
-
-        Raises what the backend raised, or OutOfTime, when nothing at all could be had.
-        """
-        self.route = "plain"
-        self.tell(reason)
-        said, error, heard = "", None, Completion(text="")
-        for attempt in range(TRIES):
-            branch = self.forks.fork(outcome(self.request))
-            while not branch.ended:
-                yield from self.forks.step()
-                if new := branch.text[len(said) :]:
-                    said = branch.text
-                    yield from plans.say(new)
-            heard, error = branch.result
-            if not isinstance(error, NotAsked):
-                purpose = "plain answer, again" if attempt else "plain answer"
-                self.calls.note(purpose, self.request, heard, None)
-            if said or isinstance(error, OutOfTime):
-                break
-        if error is not None and not said:
-            raise error
-        self.finish = heard.finish_reason
-        if error is not None:
-            self.tell(f"the plain answer broke off ({type(error).__name__}: {error})")
-            self.finish = "length" if isinstance(error, OutOfTime) else "other"
-        elif not said.strip():
-            self.tell("the plain answer is empty")
-        return self.answer(said)
 
     def answer(self, text: str) -> SotAnswer:
         """The answer with its account."""

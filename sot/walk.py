@@ -11,6 +11,7 @@ from tersely.account import SotAnswer
 from tersely.contracts import Request
 from tersely.plans import Reply, Step
 from tersely.sot.branching import Branch
+from tersely.sot.plain import plain
 from tersely.sot.run import WORDS_A_TOKEN, Run
 from tersely.sot.shares import LEAST, USUAL
 from tersely.sot.skeleton import Point
@@ -37,11 +38,11 @@ class Walk:
             yield from self.run.say()
             going = bool((yield from self.run.forks.step()))
         if reason := self._too_few():
-            return (yield from self.run.plain(reason))
+            return (yield from plain(self.run, reason))
         for job in self.run.jobs:
             yield from self._alone(job)
         if all(job.state == "lost" for job in self.run.jobs):
-            return (yield from self.run.plain("not one point could be written"))
+            return (yield from plain(self.run, "not one point could be written"))
         return self._told()
 
     @property
