@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tersely.errors import ModelError, first_fault, require
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 TENSORS = "model.safetensors"
@@ -111,6 +112,24 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     require("safetensors", extra="local")
     from safetensors import SafetensorError
     from safetensors.torch import load_file
+
+    try:
+        return load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Arrays as safetensors, whole or not at all; torch is not needed."""
+    from safetensors.numpy import save_file
+
+    _replace(path, lambda beside: save_file(dict(arrays), str(beside)))
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a safetensors file; torch is not needed. Raises ModelError."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
 
     try:
         return load_file(str(path))
