@@ -18,7 +18,7 @@ from tersely.prompt import Prompt, Segment
 from tersely.sot.cutting import ended
 from tersely.sot.skeleton import Point, written
 
-KNOWN = frozenset({"number", "next", "point", "details", "most", "parents", "skeleton", "words"})
+KNOWN = frozenset({"number", "next", "point", "details", "most", "parents", "skeleton", "length"})
 """The names that templates may have in braces."""
 
 
@@ -27,7 +27,7 @@ class Templates(BaseModel):
 
     Names in braces are filled in: `{most}` points at most, `{number}` and `{point}` of the point
     to write, `{details}` below it, `{next}` number, the `{skeleton}` so far, the text of its
-    `{parents}`, about how many `{words}`. `opening` and `heading` are how the answers begin: they
+    `{parents}`, the `{length}` wanted. `opening` and `heading` are how the answers begin: they
     are forced where the backend goes on with an answer (`prefill`, or raw text), and else put in
     front. `stops` end a point. Raises ConfigError for a name that nobody fills in.
     """
@@ -35,26 +35,21 @@ class Templates(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     instruction: str = (
-        "An answer to the question below is written in two steps: first a list of the points that"
-        " it makes, then each point by itself, by different writers at the same time."
+        "Different writers answer the question below. First its points are listed, then each of"
+        " them writes one point."
     )
     outline: str = (
-        "Now the first step. List the points that a good answer makes, one per line and numbered:"
-        " three at least, {most} at most, only as many as the question needs. Each is three to six"
-        " words that name what the point is about, and none overlaps with another. Write the list"
-        " and nothing else."
+        "Now the points. List those that a good answer makes, one per line and numbered: three at"
+        " least, {most} at most, only as many as the question needs. Each is three to six words"
+        " that name what the point is about, and none overlaps with another. Write the list and"
+        " nothing else."
     )
     shown: str = "The points of the answer:\n{skeleton}"
     before_it: str = "What was written to the points that yours builds on:\n{parents}"
-    point: str = (
-        "Now the second step. You write point {number} and no other: {point}\n{details}"
-        "Write about {words} words, without an introduction and without repeating the point."
-        " Leave the other points to the other writers, and end where your point ends."
-    )
+    point: str = "You write point {number} and no other: {point}\n{details}Explain it in {length}."
     item: str = (
-        "The question is about several items, and each is answered by itself. You answer item"
-        " {number} and no other: {point}\nWrite the answer for this item alone, without repeating"
-        " it and without an introduction."
+        "Different writers answer this, each of them one item. You answer item {number} and no"
+        " other: {point}\nWrite the answer to this item and nothing else."
     )
     short: str = "Answer only this part of it, in one or two sentences: {point}"
     opening: str = "1."
@@ -86,7 +81,7 @@ RAW = Templates(
     outline="The points of the answer, three to {most}, in three to six words each:",
     shown="The points of the answer, in three to six words each:\n{skeleton}",
     before_it="{parents}",
-    point="Point {number} in two or three sentences:",
+    point="Point {number} in {length}:",
     item="The answer for item {number} alone:",
     short="In one or two sentences:",
 )
@@ -127,7 +122,7 @@ class Layout:
         """The request for one point. `so_far` is what is written of it already."""
         told = filled(self.templates.shown, skeleton=written(skeleton))
         above = filled(self.templates.before_it, parents="\n\n".join(parents)) if parents else ""
-        asked = filled(self.templates.point, **self._names(point), words=str(words))
+        asked = filled(self.templates.point, **self._names(point), length=length(words))
         return self._pointed(after(self.base, told, above, asked), point, so_far)
 
     def item(self, item: Point, *, so_far: str = "") -> Request:
@@ -168,8 +163,22 @@ class Layout:
 FEW = 4
 """Stop strings in a request: servers take no more."""
 
+SENTENCES = (
+    (20, "one short sentence"),
+    (40, "one or two sentences"),
+    (70, "two or three sentences"),
+    (110, "four or five sentences"),
+)
+"""How long so many words are at most."""
+
 LONGEST_NAME = 48
 """Characters of an item that the answer still names."""
+
+
+def length(words: int) -> str:
+    """How a model is told about how many words are wanted: small ones count sentences better."""
+    told = (text for most, text in SENTENCES if words <= most)
+    return next(told, f"about {words} words")
 
 
 def _asking(prompt: Prompt) -> Prompt:

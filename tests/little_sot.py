@@ -31,7 +31,7 @@ def purpose(request: Request) -> str:
         return found[1]
     if ALONE in text:
         return "alone"
-    return "skeleton" if "Now the first step" in text else "plain"
+    return "skeleton" if "Now the points." in text else "plain"
 
 
 def text_of(number: str) -> str:

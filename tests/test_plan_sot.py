@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from time import monotonic
@@ -23,13 +24,16 @@ from little_sot import (
     purpose,
     run,
     shown,
+    steps,
     text_of,
+    told,
 )
 
 from tersely import registry
 from tersely.account import SotAnswer
 from tersely.contracts import Chunk, Completion, Request
 from tersely.errors import BackendError, ConfigError, OutOfTime
+from tersely.plans import Event, Fork, Hear, Steps
 from tersely.prompt import messages_of
 from tersely.sot.plan_sot import Sot
 from tersely.sot.profile import Profile
@@ -190,8 +194,8 @@ def cut(text: str) -> Completion:
 
 def test_a_point_that_is_cut_ends_with_a_sentence() -> None:
     answer = run(FREE, Writer({"2": cut("This is whole. This is not who")}))
-    told = answer.account.points[1]
-    assert (told.text, told.state, told.reason) == (
+    point = answer.account.points[1]
+    assert (point.text, point.state, point.reason) == (
         "This is whole.",
         "cut",
         "its tokens were spent",
@@ -347,14 +351,50 @@ class Endless(Slow):
             self.running -= 1
 
 
-@both
-def test_a_point_that_never_ends_is_cut_at_the_deadline(go: Run) -> None:
-    backend = Endless()
-    answer = go(FREE, backend, deadline=monotonic() + 0.25)
-    assert states(answer) == ["whole", "cut", "whole", "whole"]
-    assert answer.account.points[1].text == "It begins well."
-    assert answer.finish_reason == "length"
-    assert backend.running == 0
+def by_hand(made: Steps, answer: Callable[[str], tuple[str, bool]]) -> SotAnswer:
+    """Carry out a plan without a clock: when nothing is left to be heard the deadline is over."""
+    heard: deque[Event] = deque()
+    step, reply = next(made), None
+    try:
+        while True:
+            reply = None
+            if isinstance(step, Fork):
+                text, ends = answer(purpose(step.request))
+                heard.append(Event(branch=step.branch, text=text))
+                if ends:
+                    whole = Completion(text=text, completion_tokens=WORDS(text))
+                    heard.append(Event(branch=step.branch, completion=whole))
+            elif isinstance(step, Hear):
+                reply = heard.popleft() if heard else Event()
+            step = made.send(reply)
+    except StopIteration as done:
+        return told(done.value)
+
+
+def test_a_point_that_never_ends_is_cut_at_the_deadline() -> None:
+    def answer(name: str) -> tuple[str, bool]:
+        if name == "2":
+            return "It begins well. It goes ", False
+        return (SKELETON if name == "skeleton" else text_of(name)), True
+
+    answered = by_hand(steps(FREE, Writer(), asking(), monotonic() + 1000), answer)
+    assert states(answered) == ["whole", "cut", "whole", "whole"]
+    point = answered.account.points[1]
+    assert (point.text, point.reason) == ("It begins well.", "the time was up")
+    assert answered.finish_reason == "length"
+    assert WHOLE.startswith(answered.text.split("\n\n")[0])
+
+
+def test_a_skeleton_that_never_ends_leaves_time_for_its_points() -> None:
+    def answer(name: str) -> tuple[str, bool]:
+        if name == "skeleton":
+            return "1. Better memory\n2. Steady mood\n3. Half a li", False
+        return text_of(name), True
+
+    answered = by_hand(steps(FREE, Writer(), asking(), monotonic() + 1000), answer)
+    assert [point.heading for point in answered.account.points] == ["Better memory", "Steady mood"]
+    assert states(answered) == ["whole", "whole"]
+    assert "the skeleton broke off" in answered.account.notes[0]
 
 
 @both
@@ -493,3 +533,12 @@ def test_a_template_names_what_is_filled_in() -> None:
 def test_a_request_that_asks_nothing() -> None:
     with pytest.raises(ConfigError, match="asks nothing"):
         run(FREE, Writer(), asking(" "))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"), [(5, "one short"), (60, "two or three"), (100, "four or five"), (300, "300")]
+)
+def test_the_length_is_told_in_sentences(words: int, told: str) -> None:
+    backend = Writer()
+    run(Sot(gate="off", words=words), backend, asking(max_tokens=6000))
+    assert f"Explain it in {told}" in backend.requests[-1].prompt.text.replace("about ", "")
