@@ -123,8 +123,12 @@ def test_the_deadline_ends_all_and_leaves_what_came(go: Go) -> None:
 
     def steps() -> Steps:
         wanted = [careful(), asking("never 2"), asking("never 3")]
-        forks = Forks(at_once=2, deadline=monotonic() + 0.05)
-        found = yield from forks.gather([forks.fork(one) for one in wanted])
+        forks = Forks(at_once=2)
+        found = [forks.fork(one) for one in wanted]
+        while not (found[0].text and found[1].text):
+            yield from forks.step()
+        forks.deadline = monotonic()
+        yield from forks.gather()
         assert forks.late
         assert isinstance(found[2].error, NotAsked)
         return texts(found[:2])
@@ -138,7 +142,10 @@ def test_the_deadline_ends_all_and_leaves_what_came(go: Go) -> None:
 def test_a_branch_has_a_deadline_of_its_own(go: Go) -> None:
     def steps() -> Steps:
         forks = Forks()
-        short = forks.fork(asking("never"), deadline=monotonic() + 0.03)
+        short = forks.fork(asking("never"))
+        while not short.text:
+            yield from forks.step()
+        short.deadline = monotonic()
         yield from forks.gather([short])
         after = forks.fork(asking("after"))
         return texts([short, *(yield from forks.gather([after]))])
