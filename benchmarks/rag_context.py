@@ -2,7 +2,9 @@
 
 python -m benchmarks.rag_context --data DIR [--quick] [--steps FILE.json]
 
-Settings were chosen on the dev parts of the sets; only the test parts are shown. `--steps` takes
+Settings were chosen on the dev parts of Natural Questions (928 items) and HotpotQA (26); only the
+test parts are shown. Of questions in several steps with long contexts there is one set, on which
+the coarse path was chosen as well: read its rows as what it was made for. `--steps` takes such
 questions of several steps with long contexts, as published with CacheBlend (MuSiQue): a list of
 {"question", "answers", "ctxs": [{"title", "text"}]}. MiniLM is left out there: the texts are long.
 """

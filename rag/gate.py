@@ -15,7 +15,7 @@ Action = Literal["pick", "coarse", "drop"]
 WORDS_SHARE = 0.2
 """How much words count beside meaning, where both tell whether a context is to the point."""
 
-ENOUGH_WORDS = 0.38
+ENOUGH_WORDS = 0.35
 """The coverage below which a context is off the point, where words alone tell."""
 
 FLAT = 0.6
