@@ -1,15 +1,14 @@
-"""The token loop: answers to several prompts at once, one token for each in every step."""
+"""Answers in the making, and how their next tokens are chosen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from tersely.backends.detokenize import BROKEN, Detokenizer, StopStrings
-from tersely.backends.rows import Rows
 from tersely.backends.spelling import by_text
 from tersely.contracts import Chunk, Completion, FinishReason, Request
 from tersely.weights import CausalLM
@@ -23,7 +22,10 @@ Likeliest = Sequence[tuple[int, float]]
 
 @dataclass(slots=True, eq=False)
 class Answer:
-    """One answer in the making. `name` gives a token's own text, that of special ones too."""
+    """One answer in the making. `name` gives a token's own text, that of special ones too.
+
+    `dropped` says that nobody waits for it any more.
+    """
 
     prompt: Sequence[int]
     request: Request
@@ -37,6 +39,7 @@ class Answer:
     alternatives: list[dict[str, float]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     finish: FinishReason | None = None
+    dropped: bool = False
     _fresh: str = ""
     _told: int = 0
 
@@ -50,6 +53,15 @@ class Answer:
     def tells(self) -> bool:
         """Whether the answer tells of its tokens."""
         return tells(self.request)
+
+    @property
+    def going(self) -> bool:
+        """Whether more tokens are wanted."""
+        return self.finish is None and not self.dropped
+
+    @property
+    def last_token(self) -> int:
+        return self.made[-1]
 
     def take(self, token: int, logprob: float, ends: bool, likeliest: Likeliest = ()) -> None:
         """Add a token; `ends` says that it is the model's own end of text."""
@@ -120,43 +132,6 @@ class Answer:
 def tells(request: Request) -> bool:
     """Whether a request asks for the tokens of its answer; alternatives bring them along."""
     return request.logprobs or request.alternatives > 0
-
-
-def decode(lm: CausalLM, answers: Sequence[Answer]) -> Iterator[None]:
-    """Make all answers together; control comes back after every token, to go on or to stop."""
-    batch = Batch(lm, answers)
-    while batch.answers:
-        batch.step()
-        yield
-
-
-class Batch:
-    """Answers that are made together. Finished ones leave."""
-
-    def __init__(self, lm: CausalLM, answers: Sequence[Answer]) -> None:
-        self.answers = list(answers)
-        self.rows = Rows(lm, [answer.prompt for answer in answers])
-        self.ends = ends_of(lm)
-
-    def step(self) -> None:
-        """Make the next token of every row. Raises what the model raises."""
-        import torch
-
-        with torch.inference_mode():
-            chosen, logprobs, likeliest = choose(self.rows.scores(), self.answers)
-            made = zip(self.answers, chosen.tolist(), logprobs, likeliest, strict=True)
-            for answer, token, logprob, others in made:
-                answer.take(token, logprob, token in self.ends, others)
-            self.rows.add(chosen)
-            self._drop_finished()
-
-    def _drop_finished(self) -> None:
-        going = [i for i, answer in enumerate(self.answers) if answer.finish is None]
-        if len(going) == len(self.answers):
-            return
-        self.answers = [self.answers[i] for i in going]
-        if going:
-            self.rows.keep(going)
 
 
 def choose(

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from threading import Event
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tersely.backends.decode import Answer, decode
+from tersely.backends.decode import Answer
+from tersely.backends.engine import Engine, engine, told
 from tersely.backends.mixture import Mixture, check_weights
+from tersely.backends.ticket import Letterbox, Limits, LoopLetterbox, Note, Ticket
 from tersely.contracts import Capability, Chunk, Completion, Request
 from tersely.errors import BackendError, ConfigError, ContextLengthError
 from tersely.prompt import messages_of, sendable
-from tersely.weights import CausalLM, Precision, causal_lm
+from tersely.weights import CausalLM, LMPrecision, causal_lm
 
 
 class LocalBackend(BaseModel):
     """Answers with a model in this process.
 
-    `model` is a name of ours, a folder or a hub id; its weights are loaded on first use. Up to
-    `batch_size` requests are answered together, fewer when they are long: `batch_tokens` bounds
-    a batch's prompts, padding included.
+    `model` is a name of ours, a folder or a hub id; its weights are loaded on first use. All
+    requests to one model that are under way in this process at the same time, whole or streamed,
+    are answered together: they enter and leave between two tokens (see `Engine`). What prompts
+    begin with in common is read once, and `prefix_tokens` tokens of recent prompts are remembered.
 
-    In bfloat16 the rounding follows the padding, so that two nearly equal tokens may change
-    places when a request gets other neighbours; `precision="float32"` rules that out.
+    `batch_size` answers are made at once, prompts of `batch_tokens` tokens are read at once,
+    padding included, and `kv_tokens` tokens have their keys and values in memory, each request
+    with as many as the longest one may come to (None: what two fifths of the free memory hold).
+    Other requests wait. Where backends of one model differ in this, the tightest of those under
+    way counts.
+
+    In bfloat16 and int8 the rounding follows the neighbours, so that two nearly equal tokens may
+    change places when a request gets others; `precision="float32"` rules that out. `int8` decodes
+    about twice as fast as the others on a CPU, from rounded weights.
 
     Log-probabilities are the model's own, before `temperature` and `top_p`. A last turn of the
     assistant is gone on with; it should not end in white space, which some templates cut away.
@@ -36,13 +45,15 @@ class LocalBackend(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {"alternatives", "logprobs", "mixes", "parallel", "prefill", "stream"}
+        {"alternatives", "logprobs", "mixes", "parallel", "prefill", "prefix_sharing", "stream"}
     )
 
     model: str = "smollm2"
-    precision: Precision = "auto"
+    precision: LMPrecision = "auto"
     batch_size: int = Field(default=16, ge=1)
     batch_tokens: int = Field(default=16_384, ge=1)
+    kv_tokens: int | None = Field(default=None, ge=1)
+    prefix_tokens: int = Field(default=8192, ge=0)
 
     def complete(self, requests: Sequence[Request], /) -> list[Completion]:
         """Answer all requests.
@@ -50,31 +61,42 @@ class LocalBackend(BaseModel):
         Raises ContextLengthError before anything is computed when one of them is too long, and
         ConfigError, ModelError or BackendError.
         """
-        return self._complete(requests, Event())
+        box = Letterbox()
+        ticket = self._ticket(requests, box.put)
+        with self._answering(ticket):
+            box.take()
+        return [answer.completion(self.model) for answer in ticket.answers]
 
     async def acomplete(self, requests: Sequence[Request], /) -> list[Completion]:
-        """Answer all requests, in a thread. Cancelling ends the work at the next token."""
-        cancelled = Event()
-        try:
-            return await asyncio.to_thread(self._complete, requests, cancelled)
-        finally:
-            cancelled.set()
+        """Answer all requests, as `complete`. Cancelling ends the work at the next token."""
+        box = LoopLetterbox()
+        ticket = await asyncio.to_thread(self._ticket, requests, box.put)
+        with self._answering(ticket):
+            await box.take()
+        return [answer.completion(self.model) for answer in ticket.answers]
 
     def stream(self, request: Request, /) -> Iterator[Chunk]:
-        """Answer piece by piece. No token is made unless the next piece is asked for."""
-        return self._stream(request, Event())
+        """Answer piece by piece.
+
+        No token is made unless the next piece of some stream, or a whole answer, is waited for.
+        """
+        box = Letterbox()
+        ticket = self._ticket([request], box.put, streamed=True)
+        with self._answering(ticket) as engine:
+            while (chunk := box.take()) is not None:
+                ticket.heard += 1
+                yield chunk
+                engine.want(ticket)
 
     async def astream(self, request: Request, /) -> AsyncIterator[Chunk]:
-        """Answer piece by piece, in a thread. Cancelling ends the work at the next token."""
-        cancelled = Event()
-        chunks = self._stream(request, cancelled)
-        try:
-            while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+        """Answer piece by piece, as `stream`. Cancelling ends the work at the next token."""
+        box = LoopLetterbox()
+        ticket = await asyncio.to_thread(self._ticket, [request], box.put, streamed=True)
+        with self._answering(ticket) as engine:
+            while (chunk := await box.take()) is not None:
+                ticket.heard += 1
                 yield chunk
-        finally:
-            cancelled.set()
-            with suppress(ValueError):  # still at its last token: it sees the event and ends
-                chunks.close()
+                engine.want(ticket)
 
     def mix(self, requests: Sequence[Request], weights: Sequence[float], /) -> Completion:
         """Give several prompts one answer, by the settings of the first request (see `Mixture`).
@@ -86,8 +108,11 @@ class LocalBackend(BaseModel):
         asked = [replace(requests[0], prompt=one.prompt, raw=one.raw) for one in requests]
         lm = self._lm()
         mixture = Mixture(lm, self._answers(asked, lm), weights)
-        for _ in _running(mixture.steps(), Event()):
-            pass
+        try:
+            for _ in mixture.steps():
+                pass
+        except RuntimeError as error:
+            raise told(error) from error
         return mixture.completion(self.model)
 
     def encode(self, request: Request) -> list[int]:
@@ -130,33 +155,27 @@ class LocalBackend(BaseModel):
             answers.append(Answer.to(request, tokens, lm.tokenizer))
         return answers
 
-    def _complete(self, requests: Sequence[Request], cancelled: Event) -> list[Completion]:
-        lm = self._lm()
-        answers = self._answers(requests, lm)
-        for batch in self._batches(answers):
-            for _ in _running(decode(lm, batch), cancelled):
-                pass
-        return [answer.completion(self.model) for answer in answers]
+    def _ticket(
+        self, requests: Sequence[Request], send: Callable[[Note], None], *, streamed: bool = False
+    ) -> Ticket:
+        limits = Limits(
+            rows=self.batch_size,
+            read=self.batch_tokens,
+            held=self.kv_tokens,
+            kept=self.prefix_tokens,
+        )
+        answers = self._answers(requests, self._lm())
+        return Ticket(answers, self.model, limits, send, streamed=streamed)
 
-    def _stream(self, request: Request, cancelled: Event) -> Generator[Chunk, None, None]:
-        lm = self._lm()
-        (answer,) = self._answers([request], lm)
-        for _ in _running(decode(lm, [answer]), cancelled):
-            if (fresh := answer.take_fresh()).text:
-                yield fresh
-        yield answer.last(self.model)
-
-    def _batches(self, answers: Sequence[Answer]) -> Iterator[list[Answer]]:
-        """Answers to prompts of about one length, so that little is spent on padding."""
-        batch: list[Answer] = []
-        for answer in sorted(answers, key=lambda answer: len(answer.prompt)):
-            padded = len(answer.prompt) * (len(batch) + 1)
-            if batch and (len(batch) == self.batch_size or padded > self.batch_tokens):
-                yield batch
-                batch = []
-            batch.append(answer)
-        if batch:
-            yield batch
+    @contextmanager
+    def _answering(self, ticket: Ticket) -> Iterator[Engine]:
+        """Give a ticket to the engine of this model, and let go of it in the end."""
+        running = engine(self._lm())
+        running.submit(ticket)
+        try:
+            yield running
+        finally:
+            running.cancel(ticket)
 
 
 def check(request: Request) -> None:
@@ -169,14 +188,3 @@ def check(request: Request) -> None:
         raise ConfigError(f"top_p must be above 0 and at most 1, was {request.top_p}")
     if request.alternatives < 0:
         raise ConfigError(f"alternatives must not be below 0, was {request.alternatives}")
-
-
-def _running(steps: Iterator[None], cancelled: Event) -> Iterator[None]:
-    """A token loop, until it ends or is cancelled. Raises BackendError."""
-    try:
-        for _ in steps:
-            yield
-            if cancelled.is_set():
-                return
-    except RuntimeError as error:  # torch has no narrower one, for lack of memory either
-        raise BackendError(f"the local model failed: {error}") from error

@@ -34,7 +34,7 @@ class Rows:
         mask = (torch.arange(longest, device=lm.device) >= starts).long()
         self._mask = torch.cat([mask.new_ones(len(own), shared), mask], dim=1)
         self._cache = prefilled(lm, prompts[0][:shared], len(own)) if shared else empty_cache(lm)
-        self._takes_positions = "position_ids" in signature(lm.model.forward).parameters
+        self._takes_positions = takes_positions(lm)
 
     def scores(self) -> Tensor:
         """Read what was added; the scores of the next token. Shape: rows x vocabulary, float32.
@@ -69,3 +69,8 @@ class Rows:
         kept = torch.tensor(rows, device=self.lm.device)
         self._cache.batch_select_indices(kept)
         self._tokens, self._mask = self._tokens[kept], self._mask[kept]
+
+
+def takes_positions(lm: CausalLM) -> bool:
+    """Whether a model is told where each token stands; others see it by the mask."""
+    return "position_ids" in signature(lm.model.forward).parameters

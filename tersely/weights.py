@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tersely.convert import muted, quiet
 from tersely.errors import MissingExtra, ModelError, require
+from tersely.int8 import quantize
 from tersely.models import resolve
 from tersely.prompt import sendable
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from tersely.units import Ints
 
 Precision = Literal["auto", "bfloat16", "float32"]
+LMPrecision = Literal["auto", "bfloat16", "float32", "int8"]
+"""Language models decode in `int8` too, on a CPU."""
 
 _loading = threading.RLock()
 
@@ -39,11 +42,11 @@ class CausalLM:
     max_length: int
 
 
-def causal_lm(name: str = "smollm2", *, precision: Precision = "auto") -> CausalLM:
+def causal_lm(name: str = "smollm2", *, precision: LMPrecision = "auto") -> CausalLM:
     """The language model of that name, folder or hub id; loaded once, shared by all threads.
 
-    `auto` is the precision that is fastest here, see `best_dtype`. Raises MissingExtra,
-    UnknownName, and ModelError that tells how to get the weights.
+    `auto` is the precision that is fastest here without rounding weights, see `best_dtype`.
+    Raises MissingExtra, UnknownName, ConfigError, and ModelError that tells how to get the weights.
     """
     folder = resolve(name)
     with _loading:
@@ -196,9 +199,12 @@ def best_dtype(device: torch.device) -> torch.dtype:
 
 
 @cache
-def _load(folder: Path, precision: Precision) -> CausalLM:
+def _load(folder: Path, precision: LMPrecision) -> CausalLM:
     attention = {"attn_implementation": "sdpa"}
-    made = _opened("AutoModelForCausalLM", "language model", folder, precision, attention)
+    dtype: Precision = "float32" if precision == "int8" else precision
+    made = _opened("AutoModelForCausalLM", "language model", folder, dtype, attention)
+    if precision == "int8":
+        quantize(made[0], made[2])
     return CausalLM(*made, _max_length(made[0].config, made[1]))
 
 

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tersely.backends.decode import Answer, decode, sample
+from tersely.backends.batch import Batch
+from tersely.backends.decode import Answer, sample
 from tersely.backends.local import LocalBackend
 from tersely.contracts import Request
 from tersely.errors import BackendError, ConfigError, ContextLengthError
@@ -175,8 +176,10 @@ def test_logprobs_are_those_of_a_pass_over_the_whole_text(
     done, without = backend.complete([request, ask("over the lazy dog")])
     assert without.logprobs == ()
     answer = Answer.to(request, backend.encode(request), lm.tokenizer)
-    for _ in decode(lm, [answer]):
-        pass
+    batch = Batch(lm)
+    batch.enter([answer])
+    while batch.answers:
+        batch.step()
     assert len(answer.made) == done.completion_tokens > 3
     with torch.inference_mode():
         scores = lm.model(torch.tensor([[*answer.prompt, *answer.made]])).logits[0].log_softmax(-1)

@@ -1,0 +1,171 @@
+"""Answers that are made together: they come and go between tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from tersely.backends.decode import Answer, choose, ends_of
+from tersely.backends.prefix import can_share
+from tersely.backends.reader import Reader
+from tersely.backends.rows import Rows
+from tersely.backends.slots import Slots
+from tersely.weights import CausalLM
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Standing(Protocol):
+    """The rows of a batch, as the model has read them.
+
+    Scores are those of the next token: rows x vocabulary, float32.
+    """
+
+    @property
+    def open(self) -> bool:
+        """Whether more rows may enter now."""
+        ...
+
+    def enter(self, prompts: Sequence[Sequence[int]]) -> Tensor: ...
+    def scores(self, tokens: Tensor) -> Tensor: ...
+    def keep(self, rows: Sequence[int]) -> None: ...
+    def remember(self, row: int, tokens: Sequence[int]) -> None: ...
+    def forget(self, upto: int) -> None: ...
+
+
+class Batch:
+    """Answers under way. Finished and dropped ones leave; others may enter at any time."""
+
+    def __init__(self, lm: CausalLM) -> None:
+        self.answers: list[Answer] = []
+        self.rows: Standing = Free(lm) if can_share(lm) else Bound(lm)
+        self._alone: set[Answer] = set()  # what may be gone on with: not a whole crowd's answers
+        self._lm = lm
+        self._ends: frozenset[int] = frozenset()
+
+    @property
+    def open(self) -> bool:
+        """Whether more answers may enter now."""
+        return self.rows.open
+
+    def enter(self, answers: Sequence[Answer]) -> None:
+        """Read prompts, together, and make the first token of their answers.
+
+        Raises what the model raises; then none of them has entered.
+        """
+        import torch
+
+        self._ends = ends_of(self._lm)
+        with torch.inference_mode():
+            scores = self.rows.enter([answer.prompt for answer in answers])
+            self.answers.extend(answers)
+            self._alone |= set(answers) if len(answers) == 1 else set()
+            self._take(scores, answers)
+        self.leave()
+
+    def step(self) -> None:
+        """Make the next token of every answer. Raises what the model raises."""
+        import torch
+
+        with torch.inference_mode():
+            last = torch.tensor([answer.last_token for answer in self.answers])
+            self._take(self.rows.scores(last), self.answers)
+        self.leave()
+
+    def leave(self) -> None:
+        """Let go of the answers that are finished or dropped."""
+        import torch
+
+        staying = [i for i, answer in enumerate(self.answers) if answer.going]
+        if len(staying) == len(self.answers):
+            return
+        rows = filled(staying, len(staying))
+        with torch.inference_mode():
+            for row, answer in enumerate(self.answers):
+                if answer.finish and answer in self._alone:
+                    self.rows.remember(row, [*answer.prompt, *answer.made])
+            self.rows.keep(rows)
+        self.answers = [self.answers[row] for row in rows]
+        self._alone &= set(self.answers)
+
+    def _take(self, scores: Tensor, answers: Sequence[Answer]) -> None:
+        chosen, logprobs, likeliest = choose(scores, answers)
+        made = zip(answers, chosen.tolist(), logprobs, likeliest, strict=True)
+        for answer, token, logprob, others in made:
+            answer.take(token, logprob, token in self._ends, others)
+
+
+def filled(staying: Sequence[int], size: int) -> list[int]:
+    """The same rows, in an order in which the last ones fill the gaps of the first `size`."""
+    late = [row for row in staying if row >= size]
+    there = set(staying)
+    return [row if row in there else late.pop() for row in range(size)]
+
+
+class Free:
+    """Rows of a model with plain attention: they enter at any time, and share what they can."""
+
+    open = True
+
+    def __init__(self, lm: CausalLM) -> None:
+        self._device = lm.device
+        self._reader = Reader(lm)
+        self._slots = Slots(lm)
+
+    def enter(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        scores, reads = self._reader.read(prompts)
+        self._slots.enter(reads)
+        return scores
+
+    def scores(self, tokens: Tensor) -> Tensor:
+        return self._slots.scores(tokens.to(self._device))
+
+    def keep(self, rows: Sequence[int]) -> None:
+        self._slots.keep(rows)
+
+    def remember(self, row: int, tokens: Sequence[int]) -> None:
+        read = tokens[: self._slots.lengths[row]]
+        self._reader.memory.keep(read, self._slots.read(row))
+
+    def forget(self, upto: int) -> None:
+        self._reader.memory.shrink(upto)
+
+
+class Bound:
+    """Rows of a model with a window or a state of its own: they enter together or not at all.
+
+    What they have in common is read by each (see `prefix.can_share`).
+    """
+
+    def __init__(self, lm: CausalLM) -> None:
+        self._lm = lm
+        self._rows: Rows | None = None
+
+    @property
+    def open(self) -> bool:
+        return self._rows is None
+
+    def enter(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        rows = Rows(self._lm, prompts)
+        scores = rows.scores()
+        self._rows = rows
+        return scores
+
+    def scores(self, tokens: Tensor) -> Tensor:
+        if self._rows is None:
+            raise ValueError("no rows have entered")
+        self._rows.add(tokens.to(self._lm.device))
+        return self._rows.scores()
+
+    def keep(self, rows: Sequence[int]) -> None:
+        if self._rows is not None and rows:
+            self._rows.keep(rows)
+        else:
+            self._rows = None
+
+    def remember(self, row: int, tokens: Sequence[int]) -> None:
+        """Nothing is kept: a state can't be cut to a common beginning."""
+
+    def forget(self, upto: int) -> None:
+        """Nothing is kept."""

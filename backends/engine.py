@@ -1,0 +1,210 @@
+"""One engine for each model: whatever is asked of it at the same time is answered together."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections import deque
+from collections.abc import Sequence
+from functools import cached_property
+from threading import Condition, Thread
+
+from tersely.backends.batch import Batch
+from tersely.backends.decode import Answer
+from tersely.backends.memory import holds
+from tersely.backends.ticket import Limits, Ticket, tightest
+from tersely.errors import BackendError
+from tersely.weights import CausalLM
+
+IDLE = 10.0
+"""After so many seconds without work the thread ends; the next request starts another one."""
+
+SHORT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+
+
+class Engine:
+    """Makes answers in a thread of its own, one token for each of them in every step.
+
+    Between two tokens finished answers leave and waiting ones enter, in the order in which they
+    were asked for. It makes no token that nobody waits for: where all callers read their streams
+    slowly, it waits. Continuous batching: Yu et al. 2022,
+    https://www.usenix.org/conference/osdi22/presentation/yu
+    """
+
+    def __init__(self, lm: CausalLM) -> None:
+        self.lm = lm
+        self._changed = Condition()
+        self._tickets: list[Ticket] = []
+        self._waiting: deque[Answer] = deque()
+        self._worker: Thread | None = None
+        self._stopped = False
+        self._batch = Batch(lm)
+
+    @cached_property
+    def room(self) -> int:
+        """How many tokens' keys and values there was room for when this was first asked."""
+        return holds(self.lm)
+
+    def submit(self, ticket: Ticket) -> None:
+        """Begin to answer. Raises BackendError when a request is too big for the memory."""
+        check(ticket.answers, ticket.limits.held or self.room)
+        with self._changed:
+            if self._stopped:
+                raise BackendError("the local model was stopped")
+            self._tickets.append(ticket)
+            self._waiting.extend(sorted(ticket.answers, key=lambda answer: len(answer.prompt)))
+            if self._worker is None:
+                self._worker = Thread(target=self._run, name="tersely-engine", daemon=True)
+                self._worker.start()
+            self._changed.notify_all()
+
+    def want(self, ticket: Ticket) -> None:
+        """Go on with a stream, unless there are pieces that were not heard yet."""
+        with self._changed:
+            ticket.wanted = ticket.told == ticket.heard
+            self._changed.notify_all()
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Let go of a ticket; its answers leave at the next token."""
+        with self._changed:
+            ticket.drop()
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """End the thread at the next token. Raises BackendError where somebody waits."""
+        with self._changed:
+            self._stopped = True
+            worker = self._worker
+            self._changed.notify_all()
+        if worker is not None:
+            worker.join()
+
+    def _run(self) -> None:
+        while self._has_work():
+            self._turn()
+        with self._changed:
+            for ticket in self._tickets:
+                ticket.fail(BackendError("the local model was stopped"))
+
+    def _has_work(self) -> bool:
+        """Wait until there is something to do. False when it is time to end."""
+
+        def due() -> bool:
+            tickets = self._tickets
+            return self._stopped or any(one.wanted or one.dropped for one in tickets)
+
+        with self._changed:
+            while not self._changed.wait_for(due, IDLE):
+                if not self._tickets:
+                    self._worker = None
+                    return False
+            return not self._stopped
+
+    def _turn(self) -> None:
+        """Read what may enter, else make one token more of every answer."""
+        with self._changed:
+            self._tickets = [ticket for ticket in self._tickets if not ticket.dropped]
+            self._waiting = deque(answer for answer in self._waiting if answer.going)
+            limits = [ticket.limits for ticket in self._tickets]
+        self._batch.leave()
+        if not limits:
+            return
+        tight = tightest(limits)
+        entering = self._entering(tight)
+        under_way = entering or list(self._batch.answers)
+        try:
+            if entering:
+                self._batch.enter(entering)
+            else:
+                self._batch.step()
+        except Exception as error:
+            self._fail(under_way, error)
+        self._batch.rows.forget(tight.kept)
+        self._tell()
+
+    def _entering(self, limits: Limits) -> list[Answer]:
+        """Take from those that wait as many as the limits allow, first come first served."""
+        here = self._batch.answers
+        if here and not self._batch.open:
+            return []
+        longest = max((size(answer) for answer in here), default=0)
+        room, prompt = limits.held or self.room, 0
+        entering: list[Answer] = []
+        with self._changed:
+            while self._waiting:
+                answer = self._waiting[0]
+                rows = len(here) + len(entering) + 1
+                longest, prompt = max(longest, size(answer)), max(prompt, len(answer.prompt))
+                full = rows > limits.rows or rows * longest > room
+                if (full and rows > 1) or (entering and prompt * (len(entering) + 1) > limits.read):
+                    break
+                entering.append(self._waiting.popleft())
+        return entering
+
+    def _tell(self) -> None:
+        with self._changed:
+            self._tickets = [one for one in self._tickets if not one.dropped and not one.tell()]
+
+    def _fail(self, answers: Sequence[Answer], error: Exception) -> None:
+        """Tell all who wait for these answers, each by an error of its own."""
+        failed = set(answers)
+        with self._changed:
+            for ticket in self._tickets:
+                if failed & set(ticket.answers):
+                    ticket.fail(told(error))
+        self._batch.leave()
+        if short_of_memory(error):
+            self._batch.rows.forget(0)
+
+
+def size(answer: Answer) -> int:
+    """The tokens that an answer's keys and values may come to."""
+    return len(answer.prompt) + answer.request.max_tokens
+
+
+def check(answers: Sequence[Answer], room: int) -> None:
+    """Raise BackendError when one of them is too big to be made at all."""
+    for answer in answers:
+        if size(answer) > room:
+            raise BackendError(
+                f"{len(answer.prompt)} prompt tokens and max_tokens={answer.request.max_tokens} are"
+                f" more than the {room} tokens that there is memory for; shorten the prompt, lower"
+                " max_tokens or raise kv_tokens"
+            )
+
+
+def told(error: Exception) -> Exception:
+    """What a caller is told of a failure in the model."""
+    if not isinstance(error, RuntimeError):  # torch has no narrower one
+        return error
+    message = f"the local model failed: {error}"
+    if not short_of_memory(error):
+        found = BackendError(message)
+    else:
+        mend = "; lower kv_tokens, batch_size or batch_tokens"
+        found = BackendError(message + mend, retryable=True)
+    found.__cause__ = error
+    return found
+
+
+def short_of_memory(error: Exception) -> bool:
+    """Whether torch ran out of memory, on a GPU or a CPU."""
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SHORT_OF_MEMORY)
+
+
+_engines: dict[CausalLM, Engine] = {}
+
+
+def engine(lm: CausalLM) -> Engine:
+    """The engine of a model: one for all who use it in this process."""
+    return _engines.get(lm) or _engines.setdefault(lm, Engine(lm))
+
+
+def _stop_all() -> None:
+    for running in list(_engines.values()):
+        running.stop()
+
+
+atexit.register(_stop_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_engines.clear)  # threads and locks stay with the parent
