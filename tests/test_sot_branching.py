@@ -77,7 +77,7 @@ def test_programs_take_several_calls_each(go: Go) -> None:
 
     backend = Echo()
     assert go(steps(), backend).text == "a said 2 said/3 said, b said 2 said/3 said, c said"
-    assert backend.most == 2
+    assert backend.most <= 2
 
 
 @both
