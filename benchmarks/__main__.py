@@ -12,6 +12,8 @@ NAMES = (
     "scoring",
     "pruning",
     "pruning_speed",
+    "rag_context",
+    "rag_embed",
     "rag_safety",
     "rag_search",
     "rag_store",
