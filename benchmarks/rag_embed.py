@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -70,11 +71,16 @@ def cost(ways: Mapping[str, Embedder], some: Pairs, turns: int) -> list[Row]:
     questions = [question for question, _ in some[:QUESTIONS]]
     works: dict[str, Callable[[], object]] = {}
     for name, one in ways.items():
-        works[f"{name}|all"] = lambda one=one: one.documents(passages)
-        works[f"{name}|each"] = lambda one=one: [one.queries([text]) for text in questions]
+        works[f"{name}|all"] = partial(one.documents, passages)
+        works[f"{name}|each"] = partial(_one_by_one, one, questions)
     in_turns(works, dict.fromkeys(works, 1))  # loads, exports, learns words
     costs = in_turns(works, dict.fromkeys(works, turns))
     return [_row(name, costs, len(passages), len(questions)) for name in ways]
+
+
+def _one_by_one(embedder: Embedder, questions: Sequence[str]) -> None:
+    for text in questions:
+        embedder.queries([text])
 
 
 def _row(name: str, costs: Mapping[str, Sequence[Cost]], passages: int, questions: int) -> Row:
@@ -106,10 +112,10 @@ def quality(ways: Mapping[str, Embedder], some: Pairs) -> list[Row]:
     return [
         {
             "way": name,
-            "R@1": mean_interval(rank < 1),
-            "R@10": mean_interval(rank < 10),
-            "R@1, difference": mean_interval((rank < 1) * 1.0 - (ranks[BASE] < 1)),
-            "R@10, difference": mean_interval((rank < 10) * 1.0 - (ranks[BASE] < 10)),
+            "R@1": mean_interval((rank < 1).tolist()),
+            "R@10": mean_interval((rank < 10).tolist()),
+            "R@1, difference": mean_interval(((rank < 1) * 1.0 - (ranks[BASE] < 1)).tolist()),
+            "R@10, difference": mean_interval(((rank < 10) * 1.0 - (ranks[BASE] < 10)).tolist()),
             "cosine": _alike(rows[name], rows[BASE]),
         }
         for name, rank in ranks.items()

@@ -194,7 +194,8 @@ class Synthetic:
         random = np.random.default_rng(numbers[0] + 1)
         places = random.integers(self.topics, size=len(numbers))
         rows = (topics[places] + random.standard_normal((len(numbers), WIDTH))) * scales
-        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+        made: Vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+        return made
 
 
 def searched(
@@ -256,7 +257,8 @@ def compared(
 
     def next_one(name: str) -> NDArray[np.float32]:
         done[name] = done.get(name, -1) + 1
-        return queries[done[name] % QUESTIONS]
+        query: NDArray[np.float32] = queries[done[name] % QUESTIONS]
+        return query
 
     works = {
         "faiss Flat, float32": lambda: flat.search(next_one("flat")[None], BEST),

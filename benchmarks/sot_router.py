@@ -113,7 +113,7 @@ def _interval(
 
     picks = np.random.default_rng(0).integers(0, len(suits), (2000, len(suits)))
     low, high = np.percentile([figure(pick) for pick in picks], [2.5, 97.5])
-    return figure(np.arange(len(suits))), float(low), float(high)
+    return figure(np.arange(len(suits), dtype=np.float64)), float(low), float(high)
 
 
 def _milliseconds(given: Options, sets: Mapping[str, Labels]) -> None:
