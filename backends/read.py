@@ -78,18 +78,16 @@ def common(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def beginnings(prompts: Sequence[Sequence[int]]) -> Iterator[Sequence[int]]:
-    """What several of the prompts begin with, where it is worth while; shorter ones first.
-
-    Each prompt keeps at least one token of its own, to go on from.
-    """
+    """What several prompts go on from, where it is worth while; shorter ones first."""
     yield from _beginnings(sorted(tuple(prompt) for prompt in prompts), 0)
 
 
 def _beginnings(prompts: Sequence[Sequence[int]], known: int) -> Iterator[Sequence[int]]:
     """The same for sorted prompts that have so many tokens in common."""
-    for run in _runs(prompts, known + WORTH):
-        shared = min(common(run[0], run[-1]), min(map(len, run)) - 1)
-        if len(run) > 1 and shared >= known + WORTH:
+    least = known + WORTH
+    for run in _runs([prompt for prompt in prompts if len(prompt) > least], least):
+        if len(run) > 1:
+            shared = min(common(run[0], run[-1]), min(map(len, run)) - 1)
             yield run[0][:shared]
             yield from _beginnings(run, shared)
 

@@ -18,6 +18,7 @@ NAMES = (
     "rag_search",
     "rag_store",
     "rag_faults",
+    "sot_engine",
 )
 
 
