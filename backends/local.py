@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -120,22 +120,7 @@ class LocalBackend(BaseModel):
 
         A last turn of the assistant is left open.
         """
-        tokenizer = self._lm().tokenizer
-        if request.raw or not tokenizer.chat_template:
-            tokens = tokenizer.encode(sendable(request.prompt.text))
-            return tokens or [tokenizer.bos_token_id or tokenizer.eos_token_id or 0]
-        messages = messages_of(request.prompt)
-        goes_on = messages[-1]["role"] == "assistant"
-        try:
-            text = tokenizer.apply_chat_template(
-                messages,
-                add_generation_prompt=not goes_on,
-                continue_final_message=goes_on,
-                tokenize=False,
-            )
-        except Exception as error:  # a template raises what it likes
-            raise BackendError(f"the chat template of {self.model!r} refused: {error}") from error
-        return list(tokenizer.encode(text, add_special_tokens=False))
+        return encoded(request, self._lm().tokenizer, self.model)
 
     def _lm(self) -> CausalLM:
         return causal_lm(self.model, precision=self.precision)
@@ -188,3 +173,22 @@ def check(request: Request) -> None:
         raise ConfigError(f"top_p must be above 0 and at most 1, was {request.top_p}")
     if request.alternatives < 0:
         raise ConfigError(f"alternatives must not be below 0, was {request.alternatives}")
+
+
+def encoded(request: Request, tokenizer: Any, model: str) -> list[int]:
+    """The tokens of a request; `model` is named where its chat template refuses."""
+    if request.raw or not tokenizer.chat_template:
+        tokens: list[int] = tokenizer.encode(sendable(request.prompt.text))
+        return tokens or [tokenizer.bos_token_id or tokenizer.eos_token_id or 0]
+    messages = messages_of(request.prompt)
+    goes_on = messages[-1]["role"] == "assistant"
+    try:
+        text = tokenizer.apply_chat_template(
+            messages,
+            add_generation_prompt=not goes_on,
+            continue_final_message=goes_on,
+            tokenize=False,
+        )
+    except Exception as error:  # a template raises what it likes
+        raise BackendError(f"the chat template of {model!r} refused: {error}") from error
+    return list(tokenizer.encode(text, add_special_tokens=False))

@@ -93,8 +93,8 @@ class _Handler(BaseHTTPRequestHandler):
             status = self.loopback.faults.popleft()
             self._send(status, {"error": {"type": "api_error", "message": f"status {status}"}})
             return
-        if self.path.endswith("/embeddings"):
-            self._send(200, self.loopback.embeddings(Seen(self.path, {}, raw).body))
+        if self.path.endswith("/embeddings") and isinstance(seen.body, dict):
+            self._send(200, self.loopback.embeddings(seen.body))
             return
         speak = _speaker(self.path.partition("?")[0])
         if speak is None:

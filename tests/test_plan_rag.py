@@ -24,7 +24,7 @@ from tersely.registry import PLANS
 
 QUESTION = "When was the Eiffel Tower completed?"
 
-every_plan = pytest.mark.parametrize("name", sorted(PLANS))
+every_plan = pytest.mark.parametrize("name", sorted(PLANS.keys() - {"sot"}))
 
 
 def said(request: Request) -> str:
