@@ -12,6 +12,7 @@ from threading import Condition, Thread
 from tersely.backends.batch import Batch
 from tersely.backends.decode import Answer
 from tersely.backends.memory import holds
+from tersely.backends.packing import packed
 from tersely.backends.ticket import Limits, Ticket, tightest
 from tersely.errors import BackendError
 from tersely.weights import CausalLM
@@ -113,10 +114,11 @@ class Engine:
         entering = self._entering(tight)
         under_way = entering or list(self._batch.answers)
         try:
-            if entering:
-                self._batch.enter(entering)
-            else:
-                self._batch.step()
+            with packed(self.lm):
+                if entering:
+                    self._batch.enter(entering)
+                else:
+                    self._batch.step()
         except Exception as error:
             self._fail(under_way, error)
         self._batch.rows.forget(tight.kept)

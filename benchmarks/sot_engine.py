@@ -135,7 +135,8 @@ def _paged(lm: CausalLM, prompts: Sequence[Sequence[int]], tokens: int) -> None:
     from transformers import ContinuousBatchingConfig, GenerationConfig
 
     settings = ContinuousBatchingConfig(page_size=32, num_blocks=64, max_batch_tokens=1024)
-    wishes = GenerationConfig(max_new_tokens=tokens, do_sample=False, eos_token_id=-1)
+    made: Any = GenerationConfig
+    wishes = made(max_new_tokens=tokens, do_sample=False, eos_token_id=-1)
     try:
         lm.model.generate_batch(
             [[*prompt] for prompt in prompts],

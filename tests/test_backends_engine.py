@@ -92,9 +92,9 @@ async def read(stream: AsyncIterator[Chunk]) -> str:
 
 async def test_every_branch_says_what_generate_says(backend: LocalBackend, lm: CausalLM) -> None:
     requests = [ask(text, max_tokens=5 + 9 * i) for i, text in enumerate(TEXTS)]
-    streams = [read(backend.astream(request)) for request in requests]
-    whole = backend.acomplete(requests)
-    *texts, done = await asyncio.gather(*streams, whole)
+    whole = asyncio.create_task(backend.acomplete(requests))
+    texts = await asyncio.gather(*(read(backend.astream(request)) for request in requests))
+    done = await whole
     for request, text, one in zip(requests, texts, done, strict=True):
         expected = generated(lm, backend.encode(request), request.max_tokens)
         assert text == one.text == expected
