@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tersely.render import render
-from tersely.units import LONGEST_SENTENCE, Unit, blanks, split, united
+from tersely.units import LONGEST_SENTENCE, MAY_GLUE, Unit, blanks, split, united
 
 UNITS = get_args(Unit)
 
@@ -221,3 +221,12 @@ def test_hostile_text_is_split_whole(name: str, unit: Unit) -> None:
     units = split(text, unit)
     solid = sum(not c.isspace() for c in text)
     assert sum(not c.isspace() for piece in units.texts for c in piece) == solid
+
+
+def test_no_character_that_glues_is_overlooked() -> None:
+    """The quick look lets through all that can be part of a cluster."""
+    glues = r"[\p{GCB=EX}\p{GCB=SM}\p{GCB=ZWJ}\p{GCB=V}\p{GCB=T}\p{GCB=PP}\p{GCB=L}\p{GCB=RI}]"
+    every = "".join(map(chr, (*range(0xD800), *range(0xE000, 0x110000))))
+    found = regex.findall(glues, every)
+    assert len(found) > 1000
+    assert all(MAY_GLUE.match(one) for one in found)
