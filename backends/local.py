@@ -35,8 +35,8 @@ class LocalBackend(BaseModel):
     way counts.
 
     In bfloat16 and int8 the rounding follows the neighbours, so that two nearly equal tokens may
-    change places when a request gets others; `precision="float32"` rules that out. `int8` decodes
-    about twice as fast as the others on a CPU, from rounded weights.
+    change places when a request gets others; `precision="float32"` rules that out. `int8` rounds
+    the weights too, and is the fastest on a CPU.
 
     Log-probabilities are the model's own, before `temperature` and `top_p`. A last turn of the
     assistant is gone on with; it should not end in white space, which some templates cut away.
