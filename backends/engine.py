@@ -117,7 +117,7 @@ class Engine:
             with packed(self.lm):
                 if entering:
                     self._batch.enter(entering)
-                else:
+                elif under_way:
                     self._batch.step()
         except Exception as error:
             self._fail(under_way, error)
