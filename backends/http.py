@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypedDict
 
 import httpx
 from httpx_sse import EventSource
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from tenacity import AsyncRetrying, Retrying
 
 from tersely.backends import wire
 from tersely.backends.parallel import aeach, each
 from tersely.backends.probe import aprobe, probe
-from tersely.calls import certificates, check, retrying, translated
+from tersely.calls import Server, check, translated
 from tersely.contracts import Capability, Chunk, Completion, Request
 from tersely.errors import BackendError
 
 DONE = "[DONE]"
 
 
-class HttpBackend(BaseModel):
+class HttpBackend(Server):
     """Answers through a server's `/chat/completions`, or `/completions` for raw text.
 
-    `base_url` ends where the API begins, as in `https://api.openai.com/v1`. At most `parallel`
-    requests are under way at once. What failed for a reason that may pass is asked `retries`
-    times more, after a pause that starts at `pause` seconds and doubles, or the pause that the
-    server wants. `extra` fields go into every body; None there leaves a field out.
+    At most `parallel` requests are under way at once; see `tersely.calls.Server` for the rest.
 
     `can` tells what the server can do, as far as you know it: `probe` finds out, and
     `backend.model_copy(update={"can": backend.probe()})` keeps it. `prefill` is how the server is
@@ -36,26 +30,8 @@ class HttpBackend(BaseModel):
     to do so. Some servers tell of the token that ends an answer too.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    base_url: str
-    model: str
-    api_key: SecretStr | None = None
-    timeout: float = Field(default=120.0, gt=0)
-    retries: int = Field(default=3, ge=0)
-    pause: float = Field(default=0.5, ge=0)
-    parallel: int = Field(default=8, ge=1)
-    headers: Mapping[str, str] = {}
-    extra: Mapping[str, Any] = {}
     can: frozenset[Capability] = frozenset({"alternatives", "logprobs", "stream"})
     prefill: wire.Prefill = ""
-
-    @field_validator("base_url")
-    @classmethod
-    def _with_scheme(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
-            raise ValueError("must begin with http:// or https://")
-        return value
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -73,11 +49,11 @@ class HttpBackend(BaseModel):
 
     def complete(self, requests: Sequence[Request], /) -> list[Completion]:
         """Answer all requests. Raises BackendError, ContextLengthError."""
-        with httpx.Client(**_options(self)) as client:
+        with httpx.Client(**self._options()) as client:
 
             def ask(request: Request) -> Completion:
                 with translated():
-                    for attempt in Retrying(**retrying(self.retries, self.pause)):
+                    for attempt in Retrying(**self._retrying()):
                         with attempt:
                             response = client.send(self._call(client, request))
                             check(response)
@@ -87,11 +63,11 @@ class HttpBackend(BaseModel):
 
     async def acomplete(self, requests: Sequence[Request], /) -> list[Completion]:
         """Answer all requests without blocking. Raises BackendError, ContextLengthError."""
-        async with httpx.AsyncClient(**_options(self)) as client:
+        async with httpx.AsyncClient(**self._options()) as client:
 
             async def ask(request: Request) -> Completion:
                 with translated():
-                    async for attempt in AsyncRetrying(**retrying(self.retries, self.pause)):
+                    async for attempt in AsyncRetrying(**self._retrying()):
                         with attempt:
                             response = await client.send(self._call(client, request))
                             check(response)
@@ -125,8 +101,8 @@ class HttpBackend(BaseModel):
     @contextmanager
     def _opened(self, request: Request) -> Iterator[httpx.Response]:
         """A stream of events that has begun."""
-        with httpx.Client(**_options(self)) as client:
-            for attempt in Retrying(**retrying(self.retries, self.pause)):
+        with httpx.Client(**self._options()) as client:
+            for attempt in Retrying(**self._retrying()):
                 with attempt:
                     call = self._call(client, request, stream=True)
                     response = client.send(call, stream=True)
@@ -140,8 +116,8 @@ class HttpBackend(BaseModel):
 
     @asynccontextmanager
     async def _aopened(self, request: Request) -> AsyncIterator[httpx.Response]:
-        async with httpx.AsyncClient(**_options(self)) as client:
-            async for attempt in AsyncRetrying(**retrying(self.retries, self.pause)):
+        async with httpx.AsyncClient(**self._options()) as client:
+            async for attempt in AsyncRetrying(**self._retrying()):
                 with attempt:
                     call = self._call(client, request, stream=True)
                     response = await client.send(call, stream=True)
@@ -158,26 +134,6 @@ class HttpBackend(BaseModel):
     ) -> httpx.Request:
         body = wire.body_of(request, self.model, self.extra, stream=stream, prefill=self.prefill)
         return client.build_request("POST", wire.endpoint(request), content=body)
-
-
-class _Options(TypedDict):
-    base_url: str
-    headers: dict[str, str]
-    timeout: float
-    verify: ssl.SSLContext
-
-
-def _options(backend: HttpBackend) -> _Options:
-    """How clients are made: one for each call, since they belong to one event loop."""
-    headers = {"content-type": "application/json", **backend.headers}
-    if backend.api_key:
-        headers["authorization"] = f"Bearer {backend.api_key.get_secret_value()}"
-    return _Options(
-        base_url=backend.base_url,
-        headers=headers,
-        timeout=backend.timeout,
-        verify=certificates(),
-    )
 
 
 def _last(reply: wire.Reply) -> Chunk:

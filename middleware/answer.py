@@ -36,8 +36,8 @@ def answer(
 
     Raises ConfigError for settings that can't work, and what the backend and the searcher raise.
     """
-    asked = _Asked(question, backend, plan, max_tokens, model, settings)
-    return _told(drive(asked.steps, backend, searcher))
+    steps = _steps(question, backend, plan, max_tokens, model, settings)
+    return _told(drive(steps, backend, searcher))
 
 
 async def aanswer(
@@ -51,8 +51,8 @@ async def aanswer(
     **settings: Any,
 ) -> RagAnswer:
     """Answer without blocking; as `answer`. Cancelling ends the plan."""
-    asked = _Asked(question, backend, plan, max_tokens, model, settings)
-    return _told(await adrive(asked.steps, backend, searcher))
+    steps = _steps(question, backend, plan, max_tokens, model, settings)
+    return _told(await adrive(steps, backend, searcher))
 
 
 def stream_answer(
@@ -66,8 +66,8 @@ def stream_answer(
     **settings: Any,
 ) -> Telling:
     """Answer piece by piece; as `answer`. Loop over it for the text, then read its `answer`."""
-    asked = _Asked(question, backend, plan, max_tokens, model, settings)
-    return Telling(stream(asked.steps, backend, searcher))
+    steps = _steps(question, backend, plan, max_tokens, model, settings)
+    return Telling(stream(steps, backend, searcher))
 
 
 def astream_answer(
@@ -81,8 +81,8 @@ def astream_answer(
     **settings: Any,
 ) -> ATelling:
     """Answer piece by piece without blocking; as `stream_answer`."""
-    asked = _Asked(question, backend, plan, max_tokens, model, settings)
-    return ATelling(astream(asked.steps, backend, searcher))
+    steps = _steps(question, backend, plan, max_tokens, model, settings)
+    return ATelling(astream(steps, backend, searcher))
 
 
 class _Heard:
@@ -130,22 +130,19 @@ class ATelling(_Heard):
                     yield text
 
 
-class _Asked:
+def _steps(
+    question: str | Prompt,
+    backend: Backend,
+    plan: str | Plan,
+    max_tokens: int,
+    model: str,
+    settings: dict[str, Any],
+) -> Steps:
     """A question as a plan takes it."""
-
-    def __init__(
-        self,
-        question: str | Prompt,
-        backend: Backend,
-        plan: str | Plan,
-        max_tokens: int,
-        model: str,
-        settings: dict[str, Any],
-    ) -> None:
-        name = model or str(getattr(backend, "model", ""))
-        request = Request(prompt=_prompt(question), max_tokens=max_tokens)
-        context = Context(count=counter(name), backend=backend)
-        self.steps: Steps = _plan(plan, settings).steps(request, context)
+    name = model or str(getattr(backend, "model", ""))
+    request = Request(prompt=_prompt(question), max_tokens=max_tokens)
+    context = Context(count=counter(name), backend=backend)
+    return _plan(plan, settings).steps(request, context)
 
 
 def _plan(plan: str | Plan, settings: dict[str, Any]) -> Plan:

@@ -19,6 +19,7 @@ from tersely.budget import Budget, BudgetLike
 from tersely.errors import ConfigError, first_fault
 from tersely.middleware import jsonl, scope
 from tersely.middleware.journal import Journal, Mark, Source
+from tersely.middleware.meter import meter
 from tersely.middleware.pipeline import Pipeline, pipeline_of
 from tersely.middleware.rows import Format, FormatName, RowOptimizer, format_of, steps
 
@@ -251,25 +252,12 @@ def _meter(start: Mark, shown: bool) -> Iterator[Callable[[Mark], None]]:
     if not shown:
         yield lambda _: None
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    told = TextColumn("{task.fields[told]}")
-    columns = (BarColumn(), TaskProgressColumn(), told, TimeRemainingColumn())
     began = monotonic()
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=start.source.size, completed=start.offset, told="")
+    with meter(start.source.size, start.offset) as move:
 
         def show(mark: Mark) -> None:
             pace = (mark.rows - start.rows) / max(monotonic() - began, 1e-9)
             saved = mark.before - mark.after
-            told = f"{mark.rows:,} rows, {pace:,.1f} rows/s, {saved:,} tokens saved"
-            progress.update(task, completed=mark.offset, told=told)
+            move(mark.offset, f"{mark.rows:,} rows, {pace:,.1f} rows/s, {saved:,} tokens saved")
 
         yield show

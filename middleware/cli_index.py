@@ -14,6 +14,7 @@ from typer import Argument, Option
 from tersely.errors import ConfigError
 from tersely.middleware.cli_io import tell, write_json
 from tersely.middleware.cli_options import Display, takes_values
+from tersely.middleware.meter import meter
 
 if TYPE_CHECKING:
     from tersely.library import Added, Library, Watch
@@ -212,24 +213,5 @@ def _bar(files: Sequence[Path], silent: bool) -> Iterator[Watch | None]:
     if silent:
         yield None
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    told = TextColumn("{task.fields[told]}")
-    columns = (BarColumn(), TaskProgressColumn(), told, TimeRemainingColumn())
-    total = sum(file.stat().st_size for file in files)
-    console = Console(stderr=True)
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        task = progress.add_task("", total=total, told="")
-
-        def show(read: int, kept: int) -> None:
-            progress.update(task, completed=read, told=f"{kept:,} passages")
-
-        yield show
+    with meter(sum(file.stat().st_size for file in files), passing=True) as move:
+        yield lambda read, kept: move(read, f"{kept:,} passages")

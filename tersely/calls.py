@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from functools import cache
 from time import time
-from typing import Any
+from typing import Any, TypedDict
 
 import httpx
 from httpx_sse import SSEError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from tenacity import (
     RetryCallState,
     retry_if_exception,
@@ -45,6 +46,56 @@ TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 """How servers say that a request is longer than the model can read."""
+
+
+class Server(BaseModel):
+    """Base of what speaks to an OpenAI-compatible server: where it is, and how it is asked.
+
+    `base_url` ends where the API begins, as in `https://api.openai.com/v1`. What failed for a
+    reason that may pass is asked `retries` times more, after a pause that starts at `pause`
+    seconds and doubles, or the pause that the server wants. `extra` fields go into every body;
+    None there leaves a field out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_url: str
+    model: str
+    api_key: SecretStr | None = None
+    timeout: float = Field(default=120.0, gt=0)
+    retries: int = Field(default=3, ge=0)
+    pause: float = Field(default=0.5, ge=0)
+    parallel: int = Field(default=8, ge=1)
+    headers: Mapping[str, str] = {}
+    extra: Mapping[str, Any] = {}
+
+    @field_validator("base_url")
+    @classmethod
+    def _with_scheme(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value
+
+    def _options(self) -> ClientOptions:
+        """How clients are made: one for each call, since they belong to one event loop."""
+        headers = {"content-type": "application/json", **self.headers}
+        if self.api_key:
+            headers["authorization"] = f"Bearer {self.api_key.get_secret_value()}"
+        return ClientOptions(
+            base_url=self.base_url, headers=headers, timeout=self.timeout, verify=certificates()
+        )
+
+    def _retrying(self) -> dict[str, Any]:
+        return retrying(self.retries, self.pause)
+
+
+class ClientOptions(TypedDict):
+    """What an HTTP client is made with."""
+
+    base_url: str
+    headers: dict[str, str]
+    timeout: float
+    verify: ssl.SSLContext
 
 
 def retrying(retries: int, first: float) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from pydantic import BaseModel, ValidationError
 
 from tersely.contracts import Backend, Stage
 from tersely.errors import ConfigError, MissingExtra, UnknownName, first_fault
-from tersely.plans import Plan
-from tersely.retrieval import Embedder
 
 if TYPE_CHECKING:
     from tersely.library import Library
+    from tersely.plans import Plan
+    from tersely.retrieval import Embedder
     from tersely.training import TrainerModel
 
 GROUP = "tersely.stages"

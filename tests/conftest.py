@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import little_bert
 import pytest
 from hypothesis import settings
 from loopback import Loopback
+
+if TYPE_CHECKING:
+    from tersely.backends.local import LocalBackend
+    from tersely.weights import CausalLM
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -81,6 +86,22 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(7)
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def backend(tiny_llama: Path) -> LocalBackend:
+    """That model as a backend, in the precision in which a row knows nothing of its neighbours."""
+    from tersely.backends.local import LocalBackend
+
+    return LocalBackend(model=str(tiny_llama), precision="float32")
+
+
+@pytest.fixture(scope="session")
+def lm(backend: LocalBackend) -> CausalLM:
+    """The weights of that backend."""
+    from tersely.weights import causal_lm
+
+    return causal_lm(backend.model, precision=backend.precision)
 
 
 @pytest.fixture(scope="session")

@@ -35,16 +35,6 @@ def ask(text: str, **wishes: Any) -> Request:
     return Request(prompt=Prompt((Segment(text=text),)), **{"max_tokens": 20, **wishes})
 
 
-@pytest.fixture(scope="module")
-def backend(tiny_llama: Path) -> LocalBackend:
-    return LocalBackend(model=str(tiny_llama), precision="float32")
-
-
-@pytest.fixture(scope="module")
-def lm(backend: LocalBackend) -> CausalLM:
-    return causal_lm(backend.model, precision=backend.precision)
-
-
 @pytest.fixture(autouse=True)
 def fresh(lm: CausalLM) -> Iterator[None]:
     """No test finds what another one left in memory."""

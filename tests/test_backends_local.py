@@ -31,16 +31,6 @@ def ask(text: str, **wishes: Any) -> Request:
     return Request(prompt=Prompt((Segment(text=text),)), **{"max_tokens": 20, **wishes})
 
 
-@pytest.fixture(scope="module")
-def backend(tiny_llama: Path) -> LocalBackend:
-    return LocalBackend(model=str(tiny_llama), precision="float32")
-
-
-@pytest.fixture(scope="module")
-def lm(backend: LocalBackend) -> CausalLM:
-    return causal_lm(backend.model, precision=backend.precision)
-
-
 @contextmanager
 def forwards(lm: CausalLM, at: Any = lambda count: None) -> Iterator[list[tuple[int, ...]]]:
     """The shape of the input of every forward pass inside; `at` is called with their number."""

@@ -27,7 +27,7 @@ from tersely.backends.wire import Prefill
 from tersely.contracts import Backend, Chunk, Completion, Request
 from tersely.errors import BackendError, ConfigError
 from tersely.prompt import Prompt, Segment
-from tersely.weights import CausalLM, causal_lm
+from tersely.weights import CausalLM
 
 TEXTS = ["The quick", "Ein schöner Tag in Zürich: die", "東京の", "12"]
 
@@ -39,16 +39,6 @@ def ask(text: str, **wishes: Any) -> Request:
 def half_said(text: str, **wishes: Any) -> Request:
     prompt = Prompt((Segment(text="hi"), Segment(text=text, role="assistant", turn=1)))
     return Request(prompt=prompt, **wishes)
-
-
-@pytest.fixture(scope="module")
-def backend(tiny_llama: Path) -> LocalBackend:
-    return LocalBackend(model=str(tiny_llama), precision="float32")
-
-
-@pytest.fixture(scope="module")
-def lm(backend: LocalBackend) -> CausalLM:
-    return causal_lm(backend.model, precision=backend.precision)
 
 
 def heard(chunks: list[Chunk]) -> tuple[tuple[str, ...], tuple[float, ...]]:

@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from time import monotonic
 from typing import Any
 
 import pytest
+from driven import Drive, Stream, both, both_streams
 
 from tersely import plans
 from tersely.backends.scripted import ScriptedBackend
 from tersely.contracts import Chunk, Completion, Request
 from tersely.errors import BackendError, ConfigError, StageError
-from tersely.middleware.drive import adrive, astream, drive, stream
 from tersely.plans import Steps
 from tersely.prompt import Prompt, Segment
-
-
-def async_drive(*given: Any) -> Completion:
-    return asyncio.run(adrive(*given))
-
-
-def async_stream(*given: Any) -> list[Chunk]:
-    async def heard() -> list[Chunk]:
-        return [chunk async for chunk in astream(*given)]
-
-    return asyncio.run(heard())
-
-
-both = pytest.mark.parametrize("run", [drive, async_drive])
-both_streams = pytest.mark.parametrize("run", [stream, async_stream])
-
-Drive = Callable[..., Completion]
 
 
 def ask(text: str) -> Request:
@@ -80,7 +63,7 @@ def test_branches_are_answered_side_by_side(run: Drive) -> None:
 
 
 @both_streams
-def test_what_comes_can_be_shown_at_once(run: Callable[..., Iterable[Chunk]]) -> None:
+def test_what_comes_can_be_shown_at_once(run: Stream) -> None:
     def steps() -> Steps:
         yield from plans.fork(7, ask("word"))
         text = ""

@@ -4,37 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import pytest
+from driven import Drive, Stream, both, both_streams
 
 from tersely import plans
 from tersely.backends.scripted import ScriptedBackend
 from tersely.contracts import Chunk, Completion, Request
 from tersely.errors import BackendError, ConfigError, StageError
-from tersely.middleware.drive import adrive, astream, drive, stream
+from tersely.middleware.drive import adrive, drive
 from tersely.plans import Steps
 from tersely.prompt import Prompt, Segment
 from tersely.retrieval import Passage
-
-Drive = Callable[..., Completion]
-Stream = Callable[..., Iterable[Chunk]]
-
-
-def async_drive(*given: Any) -> Completion:
-    return asyncio.run(adrive(*given))
-
-
-def async_stream(*given: Any) -> list[Chunk]:
-    async def heard() -> list[Chunk]:
-        return [chunk async for chunk in astream(*given)]
-
-    return asyncio.run(heard())
-
-
-both = pytest.mark.parametrize("run", [drive, async_drive])
-both_streams = pytest.mark.parametrize("run", [stream, async_stream])
 
 
 class Library:
