@@ -27,15 +27,15 @@ def main(
 ) -> None:
     """Bring the index up to date, search it, and ask."""
     try:
-        library = registry.library("faiss", folder=index, embedder=embedder)
-        print(f"embedder: {library.ready()}")
-        added = library.add(library.files([folder], ["*.md", "*.txt"]))
+        collection = registry.collection("faiss", folder=index, embedder=embedder)
+        print(f"embedder: {collection.ready()}")
+        added = collection.add(collection.files([folder], ["*.md", "*.txt"]))
         print(f"{added.passages} passages of {added.files} files, {added.new} of them new\n")
         print("Asking smollm2 (a model of 135 million parameters: it errs).\n")
         model = registry.backend("local", model="smollm2")
         telling = stream_answer(
             question,
-            searcher=library.searcher(),
+            searcher=collection.searcher(),
             backend=model,
             plan=plan,
             max_tokens=80,

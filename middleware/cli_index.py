@@ -17,7 +17,7 @@ from tersely.middleware.cli_options import Display, takes_values
 from tersely.middleware.meter import meter
 
 if TYPE_CHECKING:
-    from tersely.library import Added, Library, Watch
+    from tersely.collection import Added, Collection, Watch
     from tersely.retrieval import Passage
 
 app = typer.Typer(no_args_is_help=True, help="Keep texts in an index, and find passages in it.")
@@ -38,11 +38,11 @@ SHOWN = 5
 """So many skipped files are named."""
 
 
-def library(folder: Path, tenant: str, **settings: Any) -> Library:
+def collection(folder: Path, tenant: str, **settings: Any) -> Collection:
     """The index in a folder."""
     from tersely import registry
 
-    return registry.library("faiss", folder=folder, tenant=tenant, **settings)
+    return registry.collection("faiss", folder=folder, tenant=tenant, **settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ def add(
     display: Display,
 ) -> None:
     """Add files and folders, or bring them up to date. A stopped run goes on later."""
-    index = library(folder, tenant, embedder=texts.embedder)
+    index = collection(folder, tenant, embedder=texts.embedder)
     files = index.files(paths, texts.glob)
     embedder, silent = index.ready(), display.quiet or display.as_json
     if not silent:
@@ -110,7 +110,7 @@ def search(
     display: Display,
 ) -> None:
     """Show the best passages for a question, and why there are not more."""
-    found = library(folder, tenant).searcher(filter_of(only), threshold).search(question, k)
+    found = collection(folder, tenant).searcher(filter_of(only), threshold).search(question, k)
     reason = str(getattr(found, "reason", ""))
     if display.as_json:
         write_json({"passages": [asdict(one) for one in found], "reason": reason})
@@ -125,7 +125,7 @@ def search(
 @takes_values
 def stats(folder: FolderArgument, *, tenant: TenantOption = "", display: Display) -> None:
     """Tell what an index holds."""
-    told = library(folder, tenant).stats()
+    told = collection(folder, tenant).stats()
     if display.as_json:
         write_json(dict(told))
         return
@@ -151,7 +151,7 @@ def delete(
     """Delete passages by their source or id."""
     if not source and not id:
         raise ConfigError("say what to delete: --source or --id, as `index search --json` tells")
-    gone = library(folder, tenant).delete(source or (), id or ())
+    gone = collection(folder, tenant).delete(source or (), id or ())
     if display.as_json:
         write_json({"deleted": gone})
     elif not display.quiet:

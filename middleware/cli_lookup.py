@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Option
 
 from tersely.errors import ConfigError, RequestError
-from tersely.middleware.cli_index import FilterOption, TenantOption, filter_of, library, place
+from tersely.middleware.cli_index import FilterOption, TenantOption, collection, filter_of, place
 from tersely.middleware.cli_io import Say, tell, write_json
 from tersely.middleware.cli_options import Display, Wishes
 
@@ -50,7 +50,7 @@ class Lookup:
         """Ask, and say every piece of the answer as it comes. Raises ConfigError."""
         from tersely.middleware.answer import stream_answer
 
-        searcher = library(self.index or Path(), self.tenant).searcher(filter_of(self.only))
+        searcher = collection(self.index or Path(), self.tenant).searcher(filter_of(self.only))
         telling = stream_answer(
             question,
             searcher=searcher,

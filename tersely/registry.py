@@ -14,7 +14,7 @@ from tersely.contracts import Backend, Stage
 from tersely.errors import ConfigError, MissingExtra, UnknownName, first_fault
 
 if TYPE_CHECKING:
-    from tersely.library import Library
+    from tersely.collection import Collection
     from tersely.plans import Plan
     from tersely.retrieval import Embedder
     from tersely.training import TrainerModel
@@ -61,8 +61,8 @@ EMBEDDERS: dict[str, str] = {
     "static": "tersely.rag.embed_static:Static",
 }
 
-LIBRARIES: dict[str, str] = {
-    "faiss": "tersely.rag.library:FileLibrary",
+COLLECTIONS: dict[str, str] = {
+    "faiss": "tersely.rag.collection:FileCollection",
 }
 
 TRAINERS: dict[str, str] = {
@@ -163,11 +163,11 @@ def embedder(name: str, /, **settings: Any) -> Embedder:
     return built
 
 
-def library(name: str, /, **settings: Any) -> Library:
-    """Build the library of that name. Raises as `stage` does."""
-    if name not in LIBRARIES:
-        raise UnknownName("library", name, LIBRARIES)
-    built: Library = _built("library", name, _open(LIBRARIES[name]), settings)
+def collection(name: str, /, **settings: Any) -> Collection:
+    """Build the collection of that name. Raises as `stage` does."""
+    if name not in COLLECTIONS:
+        raise UnknownName("collection", name, COLLECTIONS)
+    built: Collection = _built("collection", name, _open(COLLECTIONS[name]), settings)
     return built
 
 

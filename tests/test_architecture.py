@@ -12,7 +12,7 @@ from statistics import median
 import pytest
 
 import tersely
-from tersely.registry import BACKENDS, EMBEDDERS, LIBRARIES, PLANS, STAGES, TRAINERS
+from tersely.registry import BACKENDS, COLLECTIONS, EMBEDDERS, PLANS, STAGES, TRAINERS
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("middleware", "compressors", "rag", "sot", "backends")
@@ -164,7 +164,7 @@ def test_a_name_that_is_not_there() -> None:
     "address",
     [
         address
-        for table in (STAGES, PLANS, TRAINERS, BACKENDS, EMBEDDERS, LIBRARIES)
+        for table in (STAGES, PLANS, TRAINERS, BACKENDS, EMBEDDERS, COLLECTIONS)
         for address in table.values()
     ],
 )

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tersely.collection import Added, Watch
 from tersely.errors import ConfigError, RequestError, StoreError
-from tersely.library import Added, Watch
 from tersely.models import CATALOGUE
 from tersely.rag import rows, shelf_writing
 from tersely.rag.database import FILE
@@ -31,7 +31,7 @@ AT_ONCE = 100
 """Files that are looked up together in a store."""
 
 
-class FileLibrary:
+class FileCollection:
     """The passages of text files in the folder of a `FaissStore`, for one `tenant`.
 
     `embedder` is the name of one, or a model's ("" is none), by which a new store is made.
@@ -56,7 +56,7 @@ class FileLibrary:
     def files(self, paths: Sequence[Path], globs: Sequence[str] = ()) -> list[Path]:
         """The files that paths lead to; of folders all below them whose names fit a glob.
 
-        Hidden ones and this library's own are left out. Raises RequestError when there is none.
+        Hidden ones and this collection's own are left out. Raises RequestError when there is none.
         """
         return listed(paths, globs, self.folder)
 

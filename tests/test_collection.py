@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from little_embedder import Hashing
 
 from tersely import registry
+from tersely.collection import Added
 from tersely.errors import ConfigError, RequestError, StoreError, UnknownName
-from tersely.library import Added
-from tersely.rag import FaissStore, files, library
+from tersely.rag import FaissStore, collection, files
+from tersely.rag.collection import FileCollection
 from tersely.rag.embedding import as_embedder
 from tersely.rag.files import Reading, listed
-from tersely.rag.library import FileLibrary
 from tersely.rag.remembered import spelling
 
 KETTLE = "# Kettle\n\nThe kettle holds 1.7 litres. It is blue.\n\n# Tea\n\nTea wants 90 degrees.\n"
@@ -38,15 +38,15 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def shelf(**settings: Any) -> FileLibrary:
-    return FileLibrary("index", **{"embedder": "static", **settings})
+def shelf(**settings: Any) -> FileCollection:
+    return FileCollection("index", **{"embedder": "static", **settings})
 
 
-def added(one: FileLibrary, *paths: str, **settings: Any) -> Added:
+def added(one: FileCollection, *paths: str, **settings: Any) -> Added:
     return one.add(one.files([Path(path) for path in paths]), **settings)
 
 
-def texts(one: FileLibrary, question: str, k: int = 9) -> list[str]:
+def texts(one: FileCollection, question: str, k: int = 9) -> list[str]:
     return [found.text for found in one.searcher().search(question, k)]
 
 
@@ -203,7 +203,7 @@ class TestAdding:
     def test_work_that_was_broken_off_goes_on(
         self, desk: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(library, "BATCH", 4)
+        monkeypatch.setattr(collection, "BATCH", 4)
         rows = [f'{{"text": "Passage number {i}.", "id": {i}}}' for i in range(10)]
         Path("rows.jsonl").write_text("\n".join([*rows[:9], "{broken"]))
         steps: list[tuple[int, int]] = []
@@ -274,11 +274,11 @@ class TestEmbedders:
         self, desk: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         static = registry.embedder("static", width=64)
-        monkeypatch.setattr(library, "best", lambda: (static, "it is small"))
+        monkeypatch.setattr(collection, "best", lambda: (static, "it is small"))
         one = shelf(embedder="auto")
         assert one.ready() == "{'static': {'width': 64}} (it is small)"
         added(one, "docs")
-        monkeypatch.setattr(library, "best", lambda: (None, "nothing else is at hand"))
+        monkeypatch.setattr(collection, "best", lambda: (None, "nothing else is at hand"))
         assert shelf(embedder="auto").ready() == "{'static': {'width': 64}}"
 
     def test_stores_made_in_python(self, desk: Path) -> None:
@@ -300,7 +300,7 @@ class TestEmbedders:
         self, desk: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tiny_bert.parent)
-        added(FileLibrary(desk / "index", embedder=f"./{tiny_bert.name}"), str(desk / "docs"))
+        added(FileCollection(desk / "index", embedder=f"./{tiny_bert.name}"), str(desk / "docs"))
         monkeypatch.chdir(desk)
         named = {"sentence_transformers": {"model": str(tiny_bert.resolve())}}
         assert shelf(embedder="auto").stats()["embedder"] == str(named)
@@ -308,7 +308,7 @@ class TestEmbedders:
     def test_unknown_names(self, desk: Path) -> None:
         with pytest.raises(UnknownName, match="nearest: static"):
             shelf(embedder="statics").ready()
-        with pytest.raises(UnknownName, match="no library named 'fais'"):
-            registry.library("fais", folder="index")
-        with pytest.raises(ConfigError, match="library 'faiss'"):
-            registry.library("faiss", place="index")
+        with pytest.raises(UnknownName, match="no collection named 'fais'"):
+            registry.collection("fais", folder="index")
+        with pytest.raises(ConfigError, match="collection 'faiss'"):
+            registry.collection("faiss", place="index")

@@ -28,7 +28,7 @@ class Added:
     skipped: Mapping[str, str]
 
 
-class Library(Protocol):
+class Collection(Protocol):
     """Passages of files in a folder, of one tenant."""
 
     def ready(self) -> str:
