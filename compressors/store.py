@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import threading
 import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+
+from tersely.connections import Connections
 
 T = TypeVar("T")
 
@@ -44,7 +45,7 @@ class Store:
     def __init__(self, folder: Path, room: int) -> None:
         self.path = folder / FILE
         self.room = room
-        self._open = threading.local()
+        self._connections = Connections(self.path, LAYOUT, PATIENCE, mode=0o700)
 
     def get(self, key: bytes) -> bytes | None:
         """The value of that key, which counts as used now; None when it is not known."""
@@ -74,55 +75,18 @@ class Store:
 
     def _tried(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
         try:
-            return work(self._database())
+            return work(self._connections.database())
         except (OSError, sqlite3.OperationalError, zlib.error):
             return None
         except sqlite3.DatabaseError:  # no database, or damaged
             self._discard()
             return None
 
-    def _database(self) -> sqlite3.Connection:
-        """This thread's connection. One that a parent process opened is left alone."""
-        known: _Connection | None = getattr(self._open, "known", None)
-        if known is None or known.process != os.getpid():
-            if known is not None:
-                _OF_PARENTS.append(known)
-            self._folder()
-            known = _Connection(self.path)
-            self._open.known = known
-        return known.database
-
-    def _folder(self) -> None:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-
     def _discard(self) -> None:
-        self._open.known = None
+        self._connections.forget()
         for end in ("", "-wal", "-shm"):
             with contextlib.suppress(OSError):
                 self.path.with_name(self.path.name + end).unlink()
-
-
-class _Connection:
-    """A connection that is closed with the thread that opened it."""
-
-    def __init__(self, path: Path) -> None:
-        self.process = os.getpid()
-        self.database = sqlite3.connect(
-            path, timeout=PATIENCE, isolation_level=None, check_same_thread=False
-        )
-        try:
-            self.database.executescript(LAYOUT)
-        except sqlite3.Error:
-            self.database.close()
-            raise
-
-    def __del__(self) -> None:
-        if self.process == os.getpid() and hasattr(self, "database"):
-            self.database.close()
-
-
-_OF_PARENTS: list[_Connection] = []
-"""Connections that came along when the process was forked: SQLite forbids to close them here."""
 
 
 def _get(database: sqlite3.Connection, key: bytes) -> bytes | None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +11,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from filelock import FileLock
+
+from tersely.connections import Connections
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class VectorFile:
     def __init__(self, path: Path, room: int) -> None:
         self.path = path
         self.room = room
-        self._open = threading.local()
+        self._connections = Connections(path, LAYOUT, PATIENCE)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The values of those keys that are known; they count as used now."""
@@ -73,7 +73,7 @@ class VectorFile:
 
     def _tried(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
         try:
-            return work(self._connection().database)
+            return work(self._connections.database())
         except (OSError, sqlite3.OperationalError):
             return None
         except sqlite3.DatabaseError:  # no database, or damaged
@@ -81,51 +81,16 @@ class VectorFile:
                 self._set_aside()
             return None
 
-    def _connection(self) -> _Connection:
-        """This thread's connection. One that a parent process opened is left alone."""
-        known: _Connection | None = getattr(self._open, "known", None)
-        if known is None or known.process != os.getpid():
-            if known is not None:
-                _OF_PARENTS.append(known)
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if not self.path.exists():
-                self.path.touch(mode=0o600)
-            self._open.known = known = _Connection(self.path)
-            known.set_up()
-        return known
-
     def _set_aside(self) -> None:
         """Rename the file, unless another one has been begun since this thread opened it."""
-        known: _Connection | None = getattr(self._open, "known", None)
-        self._open.known = None
+        known = self._connections.known
+        self._connections.forget()
         with FileLock(self.path.with_name(self.path.name + ".lock")):
             if known is not None and self.path.stat().st_ino == known.file:
                 for end in ("-wal", "-shm", ""):
                     one = self.path.with_name(self.path.name + end)
                     with contextlib.suppress(FileNotFoundError):
                         one.replace(one.with_name(f"{self.path.name}.damaged{end}"))
-
-
-class _Connection:
-    """A connection that is closed with the thread that opened it."""
-
-    def __init__(self, path: Path) -> None:
-        self.process = os.getpid()
-        self.file = path.stat().st_ino
-        self.database = sqlite3.connect(
-            path, timeout=PATIENCE, isolation_level=None, check_same_thread=False
-        )
-
-    def set_up(self) -> None:
-        self.database.executescript(LAYOUT)
-
-    def __del__(self) -> None:
-        if self.process == os.getpid() and hasattr(self, "database"):
-            self.database.close()
-
-
-_OF_PARENTS: list[_Connection] = []
-"""Connections that came along when the process was forked: SQLite forbids to close them here."""
 
 
 def _get(database: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, bytes]:
