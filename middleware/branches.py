@@ -28,11 +28,12 @@ class Branches:
         self._running: dict[int, asyncio.Task[None]] = {}
         self._events: asyncio.Queue[Event] = asyncio.Queue()
 
-    def start(self, fork: Fork) -> None:
+    async def start(self, fork: Fork) -> None:
         """Begin to ask. Raises ConfigError when the name is taken."""
         if fork.branch in self._running:
             raise ConfigError(f"branch {fork.branch} is under way: give each one its own number")
         self._running[fork.branch] = asyncio.ensure_future(self._asked(fork))
+        await asyncio.sleep(0)  # it has been asked when the plan goes on
 
     async def drop(self, branch: int) -> None:
         """Break one off, and wait until it has let go of its backend."""
@@ -97,7 +98,7 @@ class LoopedBranches:
         self._branches = self._run(_made(backend))
 
     def start(self, fork: Fork) -> None:
-        self._run(_called(self._branches, fork))
+        self._run(self._branches.start(fork))
 
     def drop(self, branch: int) -> None:
         self._run(self._branches.drop(branch))
@@ -120,10 +121,6 @@ class LoopedBranches:
 
 async def _made(backend: Backend) -> Branches:
     return Branches(backend)
-
-
-async def _called(branches: Branches, fork: Fork) -> None:
-    branches.start(fork)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -164,7 +164,7 @@ class _AsyncDriver:
             case Search():
                 return await _given(self._searcher).asearch(step.question, step.k)
             case Fork():
-                self._branches.start(step)
+                await self._branches.start(step)
                 return None
             case Drop():
                 await self._branches.drop(step.branch)

@@ -61,7 +61,11 @@ class Connections:
             if not self.path.exists():
                 self.path.touch(mode=0o600)
             self._open.known = known = Connection(self.path, self._patience)
-            known.database.executescript(self._layout)
+            try:
+                known.database.executescript(self._layout)
+            except sqlite3.OperationalError:  # somebody else writes: it is tried again
+                self.forget()
+                raise
         return known.database
 
     def forget(self) -> None:

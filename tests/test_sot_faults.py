@@ -113,7 +113,7 @@ def checked(backend: Moody, pieces: list[Chunk]) -> None:
     account = answer.account
     notes = " ".join(account.notes)
     calls = len(account.calls)
-    assert calls >= backend.asked  # one that is broken off may not have reached it
+    assert calls >= backend.asked if late(backend) else calls == backend.asked
     for point in account.points if account.route != "plain" else ():
         if point.state == "lost":
             assert point.reason and f"point {point.number} is lost" in notes
