@@ -84,7 +84,7 @@ class Engine:
         while self._has_work():
             self._turn()
         with self._changed:
-            for ticket in self._tickets:
+            for ticket in self._tickets if self._stopped else ():  # else another thread has them
                 ticket.fail(BackendError("the local model was stopped"))
 
     def _has_work(self) -> bool:

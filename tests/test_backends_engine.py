@@ -333,6 +333,16 @@ async def test_a_cancelled_request_leaves_and_others_stay(
 # --- the thread ------------------------------------------------------------------------------
 
 
+def test_a_thread_that_ends_for_want_of_work_fails_nobody(
+    backend: LocalBackend, lm: CausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle, notes = Engine(lm), []
+    monkeypatch.setattr(idle, "_has_work", lambda: False)
+    idle._tickets.append(backend._ticket([ask("late")], notes.append))  # for the next thread
+    idle._run()
+    assert notes == []
+
+
 def test_the_thread_ends_when_idle_and_starts_again(
     backend: LocalBackend, lm: CausalLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
