@@ -22,6 +22,8 @@ Capability = Literal[
     "alternatives",
     "prefill",
     "mixes",
+    "grammar",
+    "repetition_penalty",
     "prefix_sharing",
     "stream",
     "parallel",
@@ -30,6 +32,7 @@ Capability = Literal[
 
 `alternatives`: it tells the likeliest tokens at each place. `prefill`: a last turn of the
 assistant is gone on with. `mixes`: it answers several prompts with one answer (see `Mixing`).
+`grammar` and `repetition_penalty`: it keeps to those of a request.
 """
 
 
@@ -170,6 +173,11 @@ class Request:
     `logprobs` asks for every token made and its log-probability (capability `logprobs`), and
     `alternatives` for that many of the likeliest tokens at each place (capability `alternatives`).
     `raw` sends the text as it is, without the model's chat template.
+
+    `grammar` is one in GBNF that the whole answer must follow (capability `grammar`), and
+    `repetition_penalty` divides what makes a token likely that the prompt or the answer has already
+    (capability of that name; Keskar et al. 2019, https://arxiv.org/abs/1909.05858). A backend
+    without the capability refuses: ask it first.
     """
 
     prompt: Prompt
@@ -181,6 +189,8 @@ class Request:
     logprobs: bool = False
     alternatives: int = 0
     raw: bool = False
+    grammar: str = ""
+    repetition_penalty: float = 1.0
 
 
 FinishReason = Literal["stop", "length", "cancelled", "other"]
