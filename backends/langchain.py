@@ -13,6 +13,7 @@ from tersely.calls import RETRYABLE, TOO_LONG
 from tersely.contracts import Capability, Chunk, Completion, FinishReason, Request
 from tersely.errors import BackendError, ConfigError, ContextLengthError, TerselyError
 from tersely.prompt import messages_of
+from tersely.wishes import refuse_unable
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -31,6 +32,8 @@ FINISHES: Mapping[str | None, FinishReason] = {
 }
 """What the integrations call the end of an answer."""
 
+NEVER: frozenset[Capability] = frozenset({"grammar", "repetition_penalty"})
+"""What chat models share no way to ask for."""
 
 PASSING = ("ConnectionError", "TimeoutError", "RateLimitError")
 """How the integrations name errors that may pass and carry no HTTP status."""
@@ -45,7 +48,8 @@ class LangChainBackend:
 
     `can` tells what the model can do besides. Chat models share no way to ask for
     log-probabilities: with `logprobs` and `alternatives` in `can` they are asked for and read as
-    ChatOpenAI has them; else a request for them raises ConfigError, as one for `raw` does.
+    ChatOpenAI has them; else a request for them raises ConfigError, as one for `raw` does. Requests
+    for a grammar or a repetition penalty are always refused: no two integrations take them alike.
     """
 
     model: BaseChatModel
@@ -55,8 +59,8 @@ class LangChainBackend:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """`can`, and answering several requests at once."""
-        return self.can.union(("parallel",))
+        """`can`, as far as it can be passed on, and answering several requests at once."""
+        return self.can.difference(NEVER).union(("parallel",))
 
     def complete(self, requests: Sequence[Request], /) -> list[Completion]:
         """Answer all requests. Raises BackendError, ContextLengthError."""
@@ -102,6 +106,7 @@ class LangChainBackend:
         """A request's messages, and its settings by their LangChain names."""
         if request.raw:
             raise ConfigError("a chat model can't take raw text: use the local or the http backend")
+        refuse_unable(request, self.capabilities, mend="use the local or the http backend")
         wishes: dict[Capability, Any] = {
             "logprobs": request.logprobs or request.alternatives > 0,
             "alternatives": request.alternatives,

@@ -11,6 +11,7 @@ from threading import Lock
 
 from tersely.contracts import Capability, Chunk, Completion, Request
 from tersely.errors import BackendError, ConfigError
+from tersely.wishes import refuse_unable
 
 Scripted = str | Completion | Exception
 """An answer: its text, all of it, or an error to raise."""
@@ -24,7 +25,8 @@ class ScriptedBackend:
 
     `requests` holds everything it was asked. Streams come word by word, with the tokens of an
     answer that has some. Words count as tokens. `mix` makes it answer several requests at once.
-    Raises BackendError when it is asked more often than the list is long.
+    Raises BackendError when it is asked more often than the list is long, and ConfigError where a
+    request wants a grammar or a repetition penalty and `capabilities` don't tell of it.
     """
 
     def __init__(
@@ -41,13 +43,16 @@ class ScriptedBackend:
         self._lock = Lock()
 
     def complete(self, requests: Sequence[Request], /) -> list[Completion]:
+        for request in requests:
+            refuse_unable(request, self.capabilities)
         return [self._answer(request) for request in requests]
 
     async def acomplete(self, requests: Sequence[Request], /) -> list[Completion]:
         return self.complete(requests)
 
     def stream(self, request: Request, /) -> Iterator[Chunk]:
-        yield from _word_by_word(self._answer(request))
+        (completion,) = self.complete([request])
+        yield from _word_by_word(completion)
 
     async def astream(self, request: Request, /) -> AsyncIterator[Chunk]:
         for chunk in self.stream(request):
@@ -57,6 +62,8 @@ class ScriptedBackend:
         """The answer of the function `mix`. Raises ConfigError when there is none."""
         if self._mix is None:
             raise ConfigError("this script can't mix answers: give it a function `mix`")
+        for request in requests:
+            refuse_unable(request, self.capabilities)
         with self._lock:
             self.requests.extend(requests)
         return _said(self._mix(requests, weights), requests)
