@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from typing import Self
 
 import httpx
 from httpx_sse import EventSource
 from tenacity import AsyncRetrying, Retrying
 
-from tersely.backends import wire
+from tersely.backends import recognise, wire
+from tersely.backends.dialects import DIALECTS, Dialect, EngineName, Prefill
 from tersely.backends.parallel import aeach, each
 from tersely.backends.probe import aprobe, probe
 from tersely.calls import Server, check, translated
 from tersely.contracts import Capability, Chunk, Completion, Request
 from tersely.errors import BackendError
+from tersely.wishes import refuse_unable
 
 DONE = "[DONE]"
 
@@ -24,20 +29,45 @@ class HttpBackend(Server):
 
     At most `parallel` requests are under way at once; see `tersely.calls.Server` for the rest.
 
-    `can` tells what the server can do, as far as you know it: `probe` finds out, and
+    `engine` is the server whose ways are known (see `dialects.DIALECTS`): what it can do and how it
+    is asked follow from it, and what it can't do is refused before anything is sent. `recognised`
+    finds it out. `openai` is any other server.
+
+    `can` tells what the server can do, where you know better: `probe` finds out, and
     `backend.model_copy(update={"can": backend.probe()})` keeps it. `prefill` is how the server is
-    asked to go on with a last turn of the assistant (see `wire.Prefill`); empty: it is not known
-    to do so. Some servers tell of the token that ends an answer too.
+    asked to go on with a last turn of the assistant, where it differs from the engine's way (see
+    `dialects.Prefill`). Some servers tell of the token that ends an answer too.
     """
 
-    can: frozenset[Capability] = frozenset({"alternatives", "logprobs", "stream"})
-    prefill: wire.Prefill = ""
+    engine: EngineName = "openai"
+    can: frozenset[Capability] | None = None
+    prefill: Prefill = ""
+
+    @property
+    def dialect(self) -> Dialect:
+        """The ways of the engine, with what was set otherwise."""
+        own = DIALECTS[self.engine]
+        can = own.can if self.can is None else self.can
+        return replace(own, can=can, prefill=self.prefill or own.prefill)
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """`can`, and what follows from the other settings."""
-        goes_on: tuple[Capability, ...] = ("prefill",) if self.prefill else ()
-        return self.can.union(goes_on, ("parallel",))
+        """`can` or what the engine can do, and what follows from the other settings."""
+        return self.dialect.capabilities
+
+    def recognised(self) -> Self:
+        """This backend with the engine that the server says it is, asked by two requests at most.
+
+        `parallel` is lowered to the requests that the engine answers side by side, where it tells.
+        A server that tells nothing stays what it was set to be. Raises BackendError when nobody
+        answers.
+        """
+        return self.model_copy(update=recognise.recognised(self._options(), self.parallel))
+
+    async def arecognised(self) -> Self:
+        """As `recognised`, without blocking."""
+        found = await asyncio.to_thread(recognise.recognised, self._options(), self.parallel)
+        return self.model_copy(update=found)
 
     def probe(self) -> frozenset[Capability]:
         """What the server can do, found out by some tiny requests (see `probe.probe`)."""
@@ -48,7 +78,8 @@ class HttpBackend(Server):
         return await aprobe(self)
 
     def complete(self, requests: Sequence[Request], /) -> list[Completion]:
-        """Answer all requests. Raises BackendError, ContextLengthError."""
+        """Answer all requests. Raises ConfigError, BackendError, ContextLengthError."""
+        self._check(requests)
         with httpx.Client(**self._options()) as client:
 
             def ask(request: Request) -> Completion:
@@ -57,12 +88,13 @@ class HttpBackend(Server):
                         with attempt:
                             response = client.send(self._call(client, request))
                             check(response)
-                    return wire.read(request, response.text)
+                    return wire.read(request, response.text, self.dialect)
 
-            return each(ask, requests, self.parallel)
+            return each(ask, requests, self._at_once)
 
     async def acomplete(self, requests: Sequence[Request], /) -> list[Completion]:
-        """Answer all requests without blocking. Raises BackendError, ContextLengthError."""
+        """Answer all requests without blocking. Raises as `complete`."""
+        self._check(requests)
         async with httpx.AsyncClient(**self._options()) as client:
 
             async def ask(request: Request) -> Completion:
@@ -71,12 +103,13 @@ class HttpBackend(Server):
                         with attempt:
                             response = await client.send(self._call(client, request))
                             check(response)
-                    return wire.read(request, response.text)
+                    return wire.read(request, response.text, self.dialect)
 
-            return await aeach(ask, requests, self.parallel)
+            return await aeach(ask, requests, self._at_once)
 
     def stream(self, request: Request, /) -> Iterator[Chunk]:
         """Answer piece by piece. Raises BackendError, also when the stream breaks off."""
+        self._check([request])
         reply = wire.Reply.to(request)
         with translated(), self._opened(request) as response:
             for event in EventSource(response).iter_sse():
@@ -88,6 +121,7 @@ class HttpBackend(Server):
 
     async def astream(self, request: Request, /) -> AsyncIterator[Chunk]:
         """Answer piece by piece without blocking. Raises BackendError."""
+        self._check([request])
         reply = wire.Reply.to(request)
         with translated():
             async with self._aopened(request) as response:
@@ -97,6 +131,16 @@ class HttpBackend(Server):
                     if text := wire.add(reply, event.data):
                         yield reply.tokens.chunk(text)
         yield _last(reply)
+
+    def _check(self, requests: Sequence[Request]) -> None:
+        """Raise ConfigError for what the engine can't do, before anything is sent."""
+        for request in requests:
+            refuse_unable(request, self.capabilities, mend="set `engine` to one that takes it")
+
+    @property
+    def _at_once(self) -> int:
+        """How many requests of one call are under way together."""
+        return min(self.parallel, self.dialect.at_once or self.parallel)
 
     @contextmanager
     def _opened(self, request: Request) -> Iterator[httpx.Response]:
@@ -132,7 +176,7 @@ class HttpBackend(Server):
     def _call(
         self, client: httpx.Client | httpx.AsyncClient, request: Request, *, stream: bool = False
     ) -> httpx.Request:
-        body = wire.body_of(request, self.model, self.extra, stream=stream, prefill=self.prefill)
+        body = wire.body_of(request, self.model, self.extra, stream=stream, dialect=self.dialect)
         return client.build_request("POST", wire.endpoint(request), content=body)
 
 

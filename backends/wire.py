@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from tersely.backends.dialects import DIALECTS, Dialect
 from tersely.backends.spelling import Tokens
-from tersely.calls import error_said
+from tersely.calls import RETRYABLE, error_said
 from tersely.contracts import Completion, FinishReason, Request
 from tersely.errors import BackendError
 from tersely.prompt import messages_of, sendable
 
 FINISHES: Mapping[str | None, FinishReason] = {"stop": "stop", "length": "length"}
-
-Prefill = Literal["", "last", "prefix", "vllm"]
-"""How a server is asked to go on with a last turn of the assistant.
-
-`last`: it does so unasked, as Anthropic's. `prefix`: the message is marked, as for DeepSeek and
-Mistral. `vllm`: by vLLM's fields of the body.
-"""
 
 
 def endpoint(request: Request) -> str:
@@ -34,17 +28,18 @@ def body_of(
     extra: Mapping[str, Any],
     *,
     stream: bool,
-    prefill: Prefill = "",
+    dialect: Dialect = DIALECTS["openai"],
 ) -> bytes:
     """The request as the API reads it. `extra` goes over it; None there leaves a field out."""
     body: dict[str, Any] = {
         "model": model,
-        **_asked(request, prefill),
+        **_asked(request, dialect),
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
         "top_p": request.top_p if request.top_p < 1 else None,
         "stop": list(request.stop) or None,
         "seed": request.seed,
+        **dialect.fields(request),
     }
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -52,24 +47,24 @@ def body_of(
     return json.dumps({k: v for k, v in body.items() if v is not None}).encode()
 
 
-def _asked(request: Request, prefill: Prefill) -> dict[str, Any]:
+def _asked(request: Request, dialect: Dialect) -> dict[str, Any]:
     tells = request.logprobs or request.alternatives > 0
     if request.raw:
         several = max(1, request.alternatives) if tells else None
         return {"prompt": sendable(request.prompt.text), "logprobs": several}
     wish = {"logprobs": tells or None, "top_logprobs": request.alternatives or None}
     messages = messages_of(request.prompt)
-    return {"messages": messages, **wish, **_going_on(messages, prefill)}
+    return {"messages": messages, **wish, **_going_on(messages, dialect)}
 
 
-def _going_on(messages: list[dict[str, str]], prefill: Prefill) -> dict[str, Any]:
+def _going_on(messages: list[dict[str, str]], dialect: Dialect) -> dict[str, Any]:
     """What asks a server to go on with the last message, when it is the assistant's."""
     *before, last = messages
     if last["role"] != "assistant":
         return {}
-    if prefill == "vllm":
+    if dialect.prefill == "vllm":
         return {"continue_final_message": True, "add_generation_prompt": False}
-    if prefill == "prefix":
+    if dialect.prefill == "prefix":
         return {"messages": [*before, {**last, "prefix": True}]}
     return {}
 
@@ -82,6 +77,7 @@ class Reply:
     texts: list[str] = field(default_factory=list)
     finish: str | None = None
     usage: Mapping[str, Any] = field(default_factory=dict)
+    timings: Mapping[str, Any] = field(default_factory=dict)
     model: str = ""
 
     @classmethod
@@ -91,8 +87,9 @@ class Reply:
     def add(self, part: Mapping[str, Any]) -> str:
         """Add a body or an event; returns its text. Raises BackendError."""
         if part.get("error"):
-            raise error_said(part["error"], retryable=False)
+            raise error_said(part["error"], retryable=_passes(part["error"]))
         self.usage = part.get("usage") or self.usage
+        self.timings = part.get("timings") or self.timings
         self.model = part.get("model") or self.model
         if not part.get("choices"):
             return ""
@@ -108,7 +105,7 @@ class Reply:
         return Completion(
             text="".join(self.texts),
             prompt_tokens=self.usage.get("prompt_tokens") or 0,
-            cached_tokens=_cached(self.usage),
+            cached_tokens=_cached(self.usage, self.timings),
             completion_tokens=self.usage.get("completion_tokens") or 0,
             finish_reason=FINISHES.get(self.finish, "other"),
             logprobs=tuple(self.tokens.logprobs),
@@ -118,20 +115,36 @@ class Reply:
         )
 
 
-def _cached(usage: Mapping[str, Any]) -> int:
-    """The prompt tokens that a server had read before, where it tells."""
+def _cached(usage: Mapping[str, Any], timings: Mapping[str, Any]) -> int:
+    """The prompt tokens that a server had read before, where it tells; llama.cpp does by itself."""
     told = usage.get("prompt_tokens_details")
     found = told.get("cached_tokens") if isinstance(told, Mapping) else None
+    if not isinstance(found, int):
+        found = timings.get("cache_n")
     return found if isinstance(found, int) else 0
 
 
-def read(request: Request, text: str) -> Completion:
+def _passes(error: Any) -> bool:
+    """Whether an error within a stream tells of a status that may pass."""
+    return isinstance(error, Mapping) and error.get("code") in RETRYABLE
+
+
+def read(request: Request, text: str, dialect: Dialect = DIALECTS["openai"]) -> Completion:
     """The answer in a response body. Raises BackendError when it is not one."""
     reply = Reply.to(request)
     add(reply, text)
     if not reply.texts:
         raise BackendError(f"the server sent no answer: {text[:200]!r}", retryable=True)
-    return reply.completion()
+    done = reply.completion()
+    if dialect.repeats and not request.raw:
+        return replace(done, text=done.text.removeprefix(_begun(request)))
+    return done
+
+
+def _begun(request: Request) -> str:
+    """The last turn of the assistant that an answer goes on with; empty: there is none."""
+    last = messages_of(request.prompt)[-1]
+    return last["content"] if last["role"] == "assistant" else ""
 
 
 def add(reply: Reply, text: str) -> str:

@@ -42,7 +42,8 @@ FINAL_CODES = frozenset({"insufficient_quota"})
 
 TOO_LONG = re.compile(
     r"context_length_exceeded|exceed_context_size|maximum context length|context (window|size)"
-    r"|max_model_len|prompt is too long|input is too long",
+    r"|max_model_len|model's context length|maximum model length|prompt is too long"
+    r"|input is too long",
     re.IGNORECASE,
 )
 """How servers say that a request is longer than the model can read."""

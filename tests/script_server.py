@@ -17,11 +17,15 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Server
 
+    def do_GET(self) -> None:
+        page = self.server.pages.get(self.path)
+        self.answer(404 if page is None else 200, {} if page is None else page)
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         with self.server.lock:
             self.server.calls.append((self.path, body, dict(self.headers)))
-            step = self.server.script.pop(0) if self.server.script else good
+            step = self.server.script.pop(0) if self.server.script else self.server.play
         step(self, body)
 
     def answer(self, status: int, body: Any, **headers: str) -> None:
@@ -62,6 +66,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.lock = threading.Lock()
         self.script: list[Step] = []
+        self.play: Step = good
+        self.pages: dict[str, Any] = {}
         self.calls: list[tuple[str, Any, dict[str, str]]] = []
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -18,12 +18,12 @@ from script_server import END, Server, Step, event, said, serving, streams
 
 from tersely.backends.decode import Answer
 from tersely.backends.detokenize import BROKEN, Detokenizer
+from tersely.backends.dialects import Prefill
 from tersely.backends.http import HttpBackend
 from tersely.backends.langchain import LangChainBackend
 from tersely.backends.local import LocalBackend
 from tersely.backends.scripted import ScriptedBackend
 from tersely.backends.spelling import Tokens, by_text, mended
-from tersely.backends.wire import Prefill
 from tersely.contracts import Backend, Chunk, Completion, Request
 from tersely.errors import BackendError, ConfigError
 from tersely.prompt import Prompt, Segment
