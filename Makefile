@@ -11,7 +11,7 @@ DATA   ?=
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup model demo test check bench matrix wheel clean
+.PHONY: help setup model demo test check bench matrix engines wheel clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ $(PEERS): $(READY)
 
 matrix: $(READY)  ## the client wrapper against the oldest and newest SDK majors
 	@scripts/matrix
+
+engines: model  ## the contract of backends on real llama.cpp and vLLM servers
+	@scripts/engines
 
 wheel: $(READY)  ## build the wheel and sdist, and test the wheel with the sources out of reach
 	@scripts/wheel
