@@ -79,7 +79,7 @@ class HttpBackend(Server):
 
     def complete(self, requests: Sequence[Request], /) -> list[Completion]:
         """Answer all requests. Raises ConfigError, BackendError, ContextLengthError."""
-        self._check(requests)
+        _check(self, requests)
         with httpx.Client(**self._options()) as client:
 
             def ask(request: Request) -> Completion:
@@ -94,7 +94,7 @@ class HttpBackend(Server):
 
     async def acomplete(self, requests: Sequence[Request], /) -> list[Completion]:
         """Answer all requests without blocking. Raises as `complete`."""
-        self._check(requests)
+        _check(self, requests)
         async with httpx.AsyncClient(**self._options()) as client:
 
             async def ask(request: Request) -> Completion:
@@ -109,7 +109,7 @@ class HttpBackend(Server):
 
     def stream(self, request: Request, /) -> Iterator[Chunk]:
         """Answer piece by piece. Raises BackendError, also when the stream breaks off."""
-        self._check([request])
+        _check(self, [request])
         reply = wire.Reply.to(request)
         with translated(), self._opened(request) as response:
             for event in EventSource(response).iter_sse():
@@ -121,7 +121,7 @@ class HttpBackend(Server):
 
     async def astream(self, request: Request, /) -> AsyncIterator[Chunk]:
         """Answer piece by piece without blocking. Raises BackendError."""
-        self._check([request])
+        _check(self, [request])
         reply = wire.Reply.to(request)
         with translated():
             async with self._aopened(request) as response:
@@ -131,11 +131,6 @@ class HttpBackend(Server):
                     if text := wire.add(reply, event.data):
                         yield reply.tokens.chunk(text)
         yield _last(reply)
-
-    def _check(self, requests: Sequence[Request]) -> None:
-        """Raise ConfigError for what the engine can't do, before anything is sent."""
-        for request in requests:
-            refuse_unable(request, self.capabilities, mend="set `engine` to one that takes it")
 
     @property
     def _at_once(self) -> int:
@@ -178,6 +173,12 @@ class HttpBackend(Server):
     ) -> httpx.Request:
         body = wire.body_of(request, self.model, self.extra, stream=stream, dialect=self.dialect)
         return client.build_request("POST", wire.endpoint(request), content=body)
+
+
+def _check(backend: HttpBackend, requests: Sequence[Request]) -> None:
+    """Raise ConfigError for what the engine can't do, before anything is sent."""
+    for request in requests:
+        refuse_unable(request, backend.capabilities, mend="set `engine` to one that takes it")
 
 
 def _last(reply: wire.Reply) -> Chunk:
