@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from tersely.backends.decode import Answer, choose, ends_of
+from tersely.backends.lookup import guesses
 from tersely.backends.prefix import can_share
 from tersely.backends.reader import Reader
 from tersely.backends.rows import Rows
@@ -27,8 +28,15 @@ class Standing(Protocol):
         """Whether more rows may enter now."""
         ...
 
+    @property
+    def can_return(self) -> bool:
+        """Whether tokens that were read can be taken back: `ahead` and `back`."""
+        ...
+
     def enter(self, prompts: Sequence[Sequence[int]]) -> Tensor: ...
     def scores(self, tokens: Tensor) -> Tensor: ...
+    def ahead(self, tokens: Sequence[int]) -> Tensor: ...
+    def back(self, tokens: int) -> None: ...
     def keep(self, rows: Sequence[int]) -> None: ...
     def remember(self, row: int, tokens: Sequence[int]) -> None: ...
     def forget(self, upto: int) -> None: ...
@@ -65,9 +73,16 @@ class Batch:
         self.leave()
 
     def step(self) -> None:
-        """Make the next token of every answer. Raises what the model raises."""
+        """Make the next token of every answer; several of one that is alone and foretold.
+
+        Raises what the model raises.
+        """
         import torch
 
+        alone = self.answers[0] if len(self.answers) == 1 and self.rows.can_return else None
+        if alone and (guess := alone.guess()):
+            self._check(alone, guess)
+            return
         with torch.inference_mode():
             last = torch.tensor([answer.last_token for answer in self.answers])
             self._take(self.rows.scores(last), self.answers)
@@ -89,6 +104,25 @@ class Batch:
         self.answers = [self.answers[row] for row in rows]
         self._alone &= set(self.answers)
 
+    def _check(self, answer: Answer, guess: Sequence[int]) -> None:
+        """Read a guess at once, and make tokens as ever for as long as they are the guess.
+
+        Speculative decoding: Leviathan et al. 2023, https://arxiv.org/abs/2211.17192
+        """
+        import torch
+
+        true = 0
+        with torch.inference_mode():
+            for scores in self.rows.ahead([answer.last_token, *guess]):
+                self._take(scores.unsqueeze(0), [answer])
+                if not answer.going or true == len(guess) or answer.last_token != guess[true]:
+                    break
+                true += 1
+            self.rows.back(len(guess) - true)
+        count = guesses(self._lm)
+        count.proposed, count.accepted = count.proposed + len(guess), count.accepted + true
+        self.leave()
+
     def _take(self, scores: Tensor, answers: Sequence[Answer]) -> None:
         chosen, logprobs, likeliest = choose(scores, answers)
         made = zip(answers, chosen.tolist(), logprobs, likeliest, strict=True)
@@ -107,6 +141,7 @@ class Free:
     """Rows of a model with plain attention: they enter at any time, and share what they can."""
 
     open = True
+    can_return = True
 
     def __init__(self, lm: CausalLM) -> None:
         self._device = lm.device
@@ -119,7 +154,17 @@ class Free:
         return scores
 
     def scores(self, tokens: Tensor) -> Tensor:
-        return self._slots.scores(tokens.to(self._device))
+        return self._slots.scores(tokens.to(self._device).unsqueeze(1))[:, -1]
+
+    def ahead(self, tokens: Sequence[int]) -> Tensor:
+        """Read several tokens in the only row. Shape of the scores: tokens x vocabulary."""
+        import torch
+
+        return self._slots.scores(torch.tensor([[*tokens]], device=self._device))[0]
+
+    def back(self, tokens: int) -> None:
+        """Take back so many of the last tokens of the only row."""
+        self._slots.back(tokens)
 
     def keep(self, rows: Sequence[int]) -> None:
         self._slots.keep(rows)
@@ -137,6 +182,8 @@ class Bound:
 
     What they have in common is read by each (see `prefix.can_share`).
     """
+
+    can_return = False
 
     def __init__(self, lm: CausalLM) -> None:
         self._lm = lm
@@ -157,6 +204,12 @@ class Bound:
             raise ValueError("no rows have entered")
         self._rows.add(tokens.to(self._lm.device))
         return self._rows.scores()
+
+    def ahead(self, tokens: Sequence[int]) -> Tensor:
+        raise NotImplementedError("a state can't be taken back")
+
+    def back(self, tokens: int) -> None:
+        raise NotImplementedError("a state can't be taken back")
 
     def keep(self, rows: Sequence[int]) -> None:
         if self._rows is not None and rows:

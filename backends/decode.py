@@ -9,12 +9,16 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from tersely.backends.detokenize import BROKEN, Detokenizer, StopStrings
+from tersely.backends.lookup import Lookup
+from tersely.backends.penalty import penalised
 from tersely.backends.spelling import by_text
 from tersely.contracts import Chunk, Completion, FinishReason, Request
 from tersely.weights import CausalLM
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from tersely.backends.grammar import Guide
 
 Likeliest = Sequence[tuple[int, float]]
 """Tokens and their log-probabilities."""
@@ -24,7 +28,9 @@ Likeliest = Sequence[tuple[int, float]]
 class Answer:
     """One answer in the making. `name` gives a token's own text, that of special ones too.
 
-    `dropped` says that nobody waits for it any more.
+    `dropped` says that nobody waits for it any more. `seen` are the tokens that a repetition
+    penalty is about, `guide` keeps the answer to its grammar, and up to `lookup` tokens are guessed
+    at once.
     """
 
     prompt: Sequence[int]
@@ -40,6 +46,10 @@ class Answer:
     said: list[str] = field(default_factory=list)
     finish: FinishReason | None = None
     dropped: bool = False
+    seen: set[int] = field(default_factory=set)
+    guide: Guide | None = None
+    lookup: int = 0
+    _text: Lookup | None = None
     _fresh: str = ""
     _told: int = 0
 
@@ -47,12 +57,17 @@ class Answer:
     def to(cls, request: Request, prompt: Sequence[int], tokenizer: Any) -> Answer:
         text = Detokenizer(partial(tokenizer.decode, skip_special_tokens=True))
         stops, dice = StopStrings(request.stop), Random(request.seed)
-        return cls(prompt, request, text, stops, dice, tokenizer.decode)
+        return cls(prompt, request, text, stops, dice, tokenizer.decode, seen={*prompt})
 
     @property
     def tells(self) -> bool:
         """Whether the answer tells of its tokens."""
         return tells(self.request)
+
+    @property
+    def bends(self) -> bool:
+        """Whether a wish of the request changes the scores."""
+        return self.guide is not None or self.request.repetition_penalty != 1
 
     @property
     def going(self) -> bool:
@@ -62,6 +77,18 @@ class Answer:
     @property
     def last_token(self) -> int:
         return self.made[-1]
+
+    def guess(self) -> list[int]:
+        """What may come next, by what the prompt or the answer said before.
+
+        Never so much that an answer of one token more would be too long.
+        """
+        upto = min(self.lookup, self.request.max_tokens - len(self.made) - 1)
+        if upto < 1:
+            return []
+        if self._text is None:
+            self._text = Lookup([*self.prompt, *self.made])
+        return self._text.guess(upto)
 
     def take(self, token: int, logprob: float, ends: bool, likeliest: Likeliest = ()) -> None:
         """Add a token; `ends` says that it is the model's own end of text."""
@@ -74,8 +101,11 @@ class Answer:
             self.logprobs.append(logprob)
             self.tokens.append(piece)
             self._say(self.stops.push(piece))
+            self._note(token)
         if ends or self.stops.met:
             self.finish = "stop"
+        elif self.guide and self.guide.finish:
+            self.finish = self.guide.finish
         elif len(self.made) >= self.request.max_tokens:
             self.finish = "length"
         if self.finish:
@@ -124,6 +154,14 @@ class Answer:
             self._say(self.stops.push(rest))
         self._say(self.stops.flush())
 
+    def _note(self, token: int) -> None:
+        """Tell of a token whatever follows this answer."""
+        self.seen.add(token)
+        if self.guide:
+            self.guide.take(token)
+        if self._text:
+            self._text.add(token)
+
     def _say(self, text: str) -> None:
         self.said.append(text)
         self._fresh += text
@@ -140,15 +178,18 @@ def choose(
     """The next token of each row, its log-probability and the likeliest ones, where asked for.
 
     Logits: rows x vocabulary, float32. A row's choice depends on its own scores and its own
-    dice, never on the rows beside it. Log-probabilities are the model's own: temperature and
-    `top_p` do not change them.
+    dice, never on the rows beside it. Log-probabilities are the model's own: temperature, `top_p`,
+    a grammar and a repetition penalty do not change them.
     """
     import torch
 
     chosen = logits.argmax(dim=-1)
     for row, answer in enumerate(answers):
         if answer.request.temperature > 0:
-            chosen[row] = sample(logits[row], answer.request, answer.dice.random())
+            scores = bent(logits[row], answer)
+            chosen[row] = sample(scores, answer.request, answer.dice.random())
+        elif answer.bends:
+            chosen[row] = bent(logits[row], answer).argmax()
     nothing: list[Likeliest] = [()] * len(answers)
     if not any(answer.tells for answer in answers):
         return chosen, [0.0] * len(answers), nothing
@@ -160,6 +201,13 @@ def choose(
     values, tokens = logits.topk(max(most), dim=-1)
     pairs = zip(tokens.tolist(), (values - whole).tolist(), most, strict=True)
     return chosen, of_chosen, [[*zip(t[:n], v[:n], strict=True)] for t, v, n in pairs]
+
+
+def bent(scores: Tensor, answer: Answer) -> Tensor:
+    """The scores by which an answer goes on, as its request wishes. Shape: vocabulary."""
+    if answer.request.repetition_penalty != 1:
+        scores = penalised(scores, answer.seen, answer.request.repetition_penalty)
+    return answer.guide.bend(scores) if answer.guide else scores
 
 
 def sample(logits: Tensor, request: Request, roll: float) -> Tensor:

@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from math import inf
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from tersely.backends.decode import Answer
 from tersely.backends.engine import Engine, engine, told
+from tersely.backends.grammar import guide
+from tersely.backends.lookup import Guesses, guesses
 from tersely.backends.mixture import Mixture, check_weights
 from tersely.backends.ticket import Letterbox, Limits, LoopLetterbox, Note, Ticket
 from tersely.contracts import Capability, Chunk, Completion, Request
@@ -38,14 +41,29 @@ class LocalBackend(BaseModel):
     change places when a request gets others; `precision="float32"` rules that out. `int8` rounds
     the weights too, and is the fastest on a CPU.
 
-    Log-probabilities are the model's own, before `temperature` and `top_p`. A last turn of the
+    While one answer is under way alone, the tokens that followed its last ones earlier in prompt or
+    answer are guessed to follow again, `lookup` at most, and read at once (0: never). Of them
+    stands what would have been chosen anyway; `guesses` counts those.
+
+    Log-probabilities are the model's own, before `temperature`, `top_p`, a grammar and a repetition
+    penalty. An answer ends where its grammar is complete. A last turn of the
     assistant is gone on with; it should not end in white space, which some templates cut away.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {"alternatives", "logprobs", "mixes", "parallel", "prefill", "prefix_sharing", "stream"}
+        {
+            "alternatives",
+            "grammar",
+            "logprobs",
+            "mixes",
+            "parallel",
+            "prefill",
+            "prefix_sharing",
+            "repetition_penalty",
+            "stream",
+        }
     )
 
     model: str = "smollm2"
@@ -54,6 +72,7 @@ class LocalBackend(BaseModel):
     batch_tokens: int = Field(default=16_384, ge=1)
     kv_tokens: int | None = Field(default=None, ge=1)
     prefix_tokens: int = Field(default=8192, ge=0)
+    lookup: int = Field(default=5, ge=0)
 
     def complete(self, requests: Sequence[Request], /) -> list[Completion]:
         """Answer all requests.
@@ -115,6 +134,11 @@ class LocalBackend(BaseModel):
             raise told(error) from error
         return mixture.completion(self.model)
 
+    @property
+    def guesses(self) -> Guesses:
+        """How well `lookup` guessed for this model since the process began."""
+        return guesses(self._lm())
+
     def encode(self, request: Request) -> list[int]:
         """The tokens that the model reads: the chat template filled in, or the bare text.
 
@@ -137,7 +161,10 @@ class LocalBackend(BaseModel):
                     f" {lm.max_length} tokens that {self.model!r} can read; shorten the prompt or"
                     " lower max_tokens"
                 )
-            answers.append(Answer.to(request, tokens, lm.tokenizer))
+            answer = Answer.to(request, tokens, lm.tokenizer)
+            answer.guide = guide(lm, request.grammar) if request.grammar.strip() else None
+            answer.lookup = self.lookup
+            answers.append(answer)
         return answers
 
     def _ticket(
@@ -173,6 +200,10 @@ def check(request: Request) -> None:
         raise ConfigError(f"top_p must be above 0 and at most 1, was {request.top_p}")
     if request.alternatives < 0:
         raise ConfigError(f"alternatives must not be below 0, was {request.alternatives}")
+    if not 0 < request.repetition_penalty < inf:
+        raise ConfigError(
+            f"repetition_penalty must be above 0 (1 is none), was {request.repetition_penalty}"
+        )
 
 
 def encoded(request: Request, tokenizer: Any, model: str) -> list[int]:

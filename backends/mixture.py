@@ -21,13 +21,15 @@ class Mixture:
     """An answer whose every token is drawn from the mean of what the prompts make likely.
 
     The mean is one of probabilities, by the weights: log p = logsumexp(log w + log p of each
-    prompt). What all prompts begin with is read once. REPLUG's ensemble: Shi et al. 2023,
+    prompt). What all prompts begin with is read once. A repetition penalty is on what any prompt
+    has, and on the mean log-probabilities. REPLUG's ensemble: Shi et al. 2023,
     https://arxiv.org/abs/2301.12652
     """
 
     def __init__(self, lm: CausalLM, answers: Sequence[Answer], weights: Sequence[float]) -> None:
         self.lm = lm
         self.answer = answers[0]
+        self.answer.seen.update(*(answer.prompt for answer in answers))
         self.prompts = [answer.prompt for answer in answers]
         self.weights = weights
         self.read = 0

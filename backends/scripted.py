@@ -36,7 +36,8 @@ class ScriptedBackend:
         capabilities: frozenset[Capability] = frozenset({"parallel", "stream"}),
         mix: Mixer | None = None,
     ) -> None:
-        self.capabilities = capabilities.union(("mixes",) if mix else ())
+        mixing: tuple[Capability, ...] = ("mixes",) if mix else ()
+        self.capabilities = capabilities.union(mixing)
         self.requests: list[Request] = []
         self._answers = answers
         self._mix = mix

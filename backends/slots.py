@@ -20,7 +20,7 @@ BLOCK = 64
 class Slots:
     """Rows of any lengths, all with their last token in the same column of one buffer a layer.
 
-    A step writes one column for all rows, in place; what stands left of a row is masked. A row
+    A step writes its columns for all rows, in place; what stands left of a row is masked. A row
     that enters is copied in, and of rows that stay only those move that fill a gap.
     """
 
@@ -45,32 +45,39 @@ class Slots:
             self.lengths.append(len(read))
 
     def scores(self, tokens: Tensor) -> Tensor:
-        """Read one more token in each row; the scores of the next one.
+        """Read more tokens in each row, as many in all; the scores of what comes after each.
 
-        Shape: rows; rows x vocabulary, float32. Raises what the model raises.
+        Shape: rows x tokens; rows x tokens x vocabulary, float32. Raises what the model raises.
         """
         import torch
         from transformers import Cache
 
-        self._make_room(len(self.lengths), 0, 1)
-        rows, begin, end = len(self.lengths), self._end - max(self.lengths), self._end + 1
+        more = tokens.shape[1]
+        self._make_room(len(self.lengths), 0, more)
+        rows, begin, end = len(self.lengths), self._end - max(self.lengths), self._end + more
         for layer in self._layers:
-            layer.show(rows, begin, end)
+            layer.show(rows, begin, self._end, end)
         layers: list[Any] = list(self._layers)
         options: dict[str, Any] = {}
         if self._takes_positions:
-            options["position_ids"] = torch.tensor(self.lengths, device=self.lm.device)[:, None]
+            lengths = torch.tensor(self.lengths, device=self.lm.device)[:, None]
+            options["position_ids"] = lengths + torch.arange(more, device=self.lm.device)
         made = self.lm.model(
-            input_ids=tokens.unsqueeze(1),
+            input_ids=tokens,
             attention_mask=self._mask[:rows, begin:end],
-            logits_to_keep=1,
+            logits_to_keep=more,
             **caching(self.lm.model, Cache(layers=layers)),
             **options,
         )
         self._end = end
-        self.lengths = [length + 1 for length in self.lengths]
-        last: Tensor = made.logits[:, -1].float()
-        return last
+        self.lengths = [length + more for length in self.lengths]
+        scores: Tensor = made.logits[:, -more:].float()
+        return scores
+
+    def back(self, tokens: int) -> None:
+        """Take back so many of the last tokens of every row."""
+        self._end -= tokens
+        self.lengths = [length - tokens for length in self.lengths]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows alone, in this order; a row may only move to the front."""
@@ -123,26 +130,26 @@ class Layer:
         self.keys, self.values = (
             part.new_zeros(0, part.shape[1], 0, part.shape[3]) for part in like
         )
-        self._shown = (0, 0, 0)
+        self._shown = (0, 0, 0, 0)
 
-    def show(self, rows: int, begin: int, end: int) -> None:
-        """From now on, be this part; its last column is the one to be written."""
-        self._shown = rows, begin, end
+    def show(self, rows: int, begin: int, new: int, end: int) -> None:
+        """From now on, be this part; its columns from `new` on are those to be written."""
+        self._shown = rows, begin, new, end
 
     def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Take the new column in; the whole part that is shown."""
-        rows, begin, end = self._shown
-        self.keys[:rows, :, end - 1 : end] = keys
-        self.values[:rows, :, end - 1 : end] = values
+        """Take the new columns in; the whole part that is shown."""
+        rows, begin, new, end = self._shown
+        self.keys[:rows, :, new:end] = keys
+        self.values[:rows, :, new:end] = values
         return self.keys[:rows, :, begin:end], self.values[:rows, :, begin:end]
 
     def get_seq_length(self, *_: Any) -> int:
         """The columns that were there before."""
-        return self._shown[2] - self._shown[1] - 1
+        return self._shown[2] - self._shown[1]
 
     def get_mask_sizes(self, query_length: Any) -> tuple[int, int]:
         """The columns that a mask covers, and how many are left out before them."""
-        return self._shown[2] - self._shown[1], 0
+        return self._shown[3] - self._shown[1], 0
 
     def put(self, row: int, begin: int, pieces: Sequence[Piece]) -> None:
         """Write a row, one piece behind the other."""
