@@ -18,7 +18,9 @@ NAMES = (
     "rag_search",
     "rag_store",
     "rag_faults",
+    "sot",
     "sot_engine",
+    "sot_router",
 )
 
 

@@ -108,8 +108,8 @@ class Sot(BaseModel):
         can = context.backend.capabilities if context.backend else frozenset()
         goes_on = request.raw or "prefill" in can
         templates = self.templates or (RAW if request.raw else CHAT)
-        told = getattr(context.backend, "parallel", None)
-        known = told if isinstance(told, int) and told > 0 else PARALLEL
+        told = (getattr(context.backend, name, None) for name in ("parallel", "batch_size"))
+        known = next((most for most in told if isinstance(most, int) and most > 0), PARALLEL)
         return Run(
             name=self.name,
             request=request,
