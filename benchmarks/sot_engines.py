@@ -14,7 +14,8 @@ from benchmarks.harness import MODEL, Cost
 from benchmarks.sot_fixed import endless, question
 from tersely.backends.http import HttpBackend
 from tersely.backends.local import LocalBackend
-from tersely.contracts import Request
+from tersely.contracts import Request, TokenCounter
+from tersely.tokens import counter
 from tersely.weights import LMPrecision, causal_lm
 
 PRECISIONS: tuple[LMPrecision, ...] = ("float32", "bfloat16", "int8")
@@ -26,12 +27,12 @@ class Engine:
     """A backend, what it is called, and the CPU seconds it has taken so far.
 
     Where nobody knows those (`cpu` is None), seconds are those of the clock. `forget` makes it
-    forget what it has read. `model` is whose tokens are counted.
+    forget what it has read. `count` counts tokens as the engine does, as far as is known.
     """
 
     name: str
     backend: Any
-    model: str
+    count: TokenCounter
     cpu: Callable[[], float] | None
     forget: Callable[[], None] = lambda: None
 
@@ -77,7 +78,7 @@ def embedded(model: str, precision: LMPrecision, *, on_cpu: bool) -> Engine:
         nothing.complete([Request(prompt=question(0), max_tokens=1)])
 
     cpu = process_time if on_cpu else None
-    return Engine(f"embedded {precision}", backend, model, cpu, forget)
+    return Engine(f"embedded {precision}", backend, counter(model), cpu, forget)
 
 
 def served(url: str, model: str, pid: int | None) -> Engine:
@@ -85,7 +86,7 @@ def served(url: str, model: str, pid: int | None) -> Engine:
     settings: dict[str, Any] = {"base_url": url, "model": model, "parallel": BRANCHES}
     backend = HttpBackend(**settings, extra={"ignore_eos": True}, retries=0)
     cpu = (lambda: process_seconds(pid)) if pid else None
-    return Engine(f"{model} at {url}", backend, model, cpu)
+    return Engine(f"{model} at {url}", backend, counter(model), cpu)
 
 
 def process_seconds(pid: int) -> float:

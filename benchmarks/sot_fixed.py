@@ -102,8 +102,8 @@ class Fixed:
             goes_on = request.raw or request.prompt.segments[-1].role == "assistant"
             text, tokens = listed.removeprefix("1.") if goes_on else listed, self.job.skeleton
         else:
-            words = (SENTENCE * self.job.tokens).split(" ")
-            text, tokens = " ".join(words[: self.job.tokens]) + ".", self.job.tokens
+            tokens = self.job.lengths[len(self.asked) - 2]
+            text = " ".join((SENTENCE * tokens).split(" ")[:tokens]) + "."
         return replace(request, max_tokens=tokens, stop=()), text
 
     def _piece(self, chunk: Chunk, number: int, request: Request, text: str) -> Chunk:

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tersely.sot.profile import Profile, Roads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Points of so many tokens, behind a skeleton of so many."""
+    """Points of so many tokens, behind a skeleton of so many.
+
+    `parts` are how long each is beside the others (empty: all are as long).
+    """
 
     points: int
     tokens: int
     skeleton: int
+    parts: tuple[float, ...] = ()
 
     @property
     def name(self) -> str:
-        return f"{self.points}x{self.tokens}"
+        return f"{self.points}x{self.tokens}{', uneven' if self.parts else ''}"
+
+    @property
+    def lengths(self) -> list[int]:
+        """The tokens of each point; together they are always as many."""
+        ends = [round(self.total * part) for part in self._ends]
+        return [end - begin for begin, end in pairwise([0, *ends])]
+
+    @property
+    def _ends(self) -> list[float]:
+        parts = self.parts or (1.0,) * self.points
+        return [sum(parts[: i + 1]) / sum(parts) for i in range(self.points)]
 
     @property
     def total(self) -> int:
@@ -37,18 +53,22 @@ class Reading:
 def whole(engine: Profile, job: Job, read: Reading) -> Roads:
     """Seconds of both ways, where the points begin when the skeleton has ended.
 
-    Every token is read once, all points are as long, and nothing else takes time: so much is
-    possible at best.
+    Every token is read once, and nothing takes time but reading and steps: so much is possible at
+    best.
     """
-    plain = read.plain * engine.prefill + job.total * engine.step(1)
-    written = job.skeleton * engine.step(1) + job.tokens * engine.step(job.points)
-    return Roads(plain, read.sot * engine.prefill + written)
+    return _roads(engine, job, read, [job.skeleton] * job.points)
 
 
 def piped(engine: Profile, job: Job, read: Reading) -> Roads:
     """The same, where each point begins as soon as its own line has ended."""
     begins = [job.skeleton * (i + 1) // job.points for i in range(job.points)]
-    left = [job.tokens] * job.points
+    return _roads(engine, job, read, begins)
+
+
+def _roads(engine: Profile, job: Job, read: Reading, begins: Sequence[int]) -> Roads:
+    """Step by step; `begins` are the tokens of the skeleton that there must be for each point."""
+    plain = read.plain * engine.prefill + job.total * engine.step(1)
+    left = job.lengths
     listed, seconds = 0, read.sot * engine.prefill
     while listed < job.skeleton or any(left):
         going = [i for i, begin in enumerate(begins) if left[i] and listed >= begin]
@@ -56,7 +76,7 @@ def piped(engine: Profile, job: Job, read: Reading) -> Roads:
         for i in going:
             left[i] -= 1
         listed = min(listed + 1, job.skeleton)
-    return Roads(whole(engine, job, read).plain, seconds)
+    return Roads(plain, seconds)
 
 
 def fewest(engine: Profile, job: Job, read: Reading, *, points: bool) -> int | None:

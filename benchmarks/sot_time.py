@@ -6,9 +6,10 @@ Rows are kept as soon as they are measured, so that the work can be stopped and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
+from time import perf_counter
 from typing import Any
 
 from rich.progress import track
@@ -19,10 +20,9 @@ from benchmarks.sot_fixed import Fixed, checked, question
 from benchmarks.sot_kept import Found, Kept
 from benchmarks.sot_limits import Job, unread
 from tersely.contracts import Context, Request
-from tersely.middleware.drive import drive
+from tersely.middleware.drive import stream
 from tersely.prompt import Prompt, Segment
 from tersely.sot.plan_sot import Sot
-from tersely.tokens import counter
 
 SKELETON = 36
 JOBS = tuple(
@@ -31,8 +31,11 @@ JOBS = tuple(
     for points in (6, 3, 10)
 )
 MAIN = JOBS[0]
+UNEVEN = replace(MAIN, parts=(0.5, 0.7, 0.9, 1.1, 1.3, 1.5))
+"""As answers are: not every point is as long. Their order changes from turn to turn."""
+
 QUICK = Job(points=3, tokens=24, skeleton=18)
-TURNS, MAIN_TURNS = 3, 5
+TURNS, MAIN_TURNS = 3, 6
 """How often a job is measured; the main one more often."""
 
 STEPS = (1, 2, 4, 6, 8, 16)
@@ -89,14 +92,20 @@ def _row(measure: Callable[[], Turn]) -> Found:
 
 def work(engines: Sequence[Engine], *, quick: bool) -> Iterator[tuple[Key, Callable[[], Turn]]]:
     """What is to be measured, turn by turn, so that all engines meet the same machine."""
-    jobs = [QUICK] if quick else JOBS
+    jobs = [QUICK] if quick else [*JOBS, UNEVEN]
     for turn in range(1 if quick else MAIN_TURNS):
         for engine in engines:
             yield (engine.name, CURVE, turn), partial(steps, engine, turn, quick=quick)
             yield (engine.name, READING, turn), partial(reading, engine, turn)
             for job in jobs:
-                if turn < TURNS or job == MAIN:
+                if turn < TURNS or job in (MAIN, UNEVEN):
                     yield (engine.name, job.name, turn), partial(side_by_side, engine, job, turn)
+
+
+def shuffled(job: Job, turn: int) -> Job:
+    """The job of one turn: each point is the longest in one of them."""
+    at = turn % job.points
+    return replace(job, parts=job.parts[at:] + job.parts[:at])
 
 
 def side_by_side(engine: Engine, job: Job, turn: int) -> Turn:
@@ -109,8 +118,8 @@ def side_by_side(engine: Engine, job: Job, turn: int) -> Turn:
         if way == PLAIN:
             costs[way] = engine.cost(partial(one_answer, engine, job, prompt, facts))
         else:
-            fixed = Fixed(engine.backend, job)
-            costs[way] = engine.cost(partial(by_points, engine, fixed, prompt, way))
+            fixed = Fixed(engine.backend, shuffled(job, turn))
+            costs[way] = engine.cost(partial(by_points, engine, fixed, prompt, way, facts))
             facts[f"read, {way}"] = unshared(fixed)
     return Turn(engine.name, job.name, turn, engine.unit, costs, facts)
 
@@ -123,13 +132,18 @@ def one_answer(engine: Engine, job: Job, prompt: Prompt, facts: dict[str, float]
     facts["read, plain"] = float(made.prompt_tokens)
 
 
-def by_points(engine: Engine, fixed: Fixed, prompt: Prompt, way: str) -> None:
+def by_points(
+    engine: Engine, fixed: Fixed, prompt: Prompt, way: str, facts: dict[str, float]
+) -> None:
     """The plan, as it is. Raises ValueError when it took another way."""
+    began = perf_counter()
     job = fixed.job
     plan = Sot(gate="off", items=False, skeleton_tokens=max(job.skeleton, 16), **WAYS[way])
     request = Request(prompt=prompt, max_tokens=128 * job.points)
-    context = Context(count=counter(engine.model), backend=fixed)
-    drive(plan.steps(request, context), fixed)
+    context = Context(count=engine.count, backend=fixed)
+    for chunk in stream(plan.steps(request, context), fixed):
+        if chunk.text:
+            facts.setdefault(f"first text, {way}", perf_counter() - began)
     if len(fixed.asked) != job.points + 1:
         raise ValueError(f"{job.name} took {len(fixed.asked)} calls, not {job.points + 1}")
 

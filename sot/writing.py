@@ -65,6 +65,7 @@ class Job:
     asked: int = 0
     error: Exception | None = None
     final: bool = False
+    _sure: tuple[str, str] = ("", "")
 
     @property
     def settled(self) -> bool:
@@ -81,8 +82,10 @@ class Job:
         """What is sure to stand, so far or in the end."""
         if self.ended or self.branch is None:
             return self.kept
-        going = sure(body(self.branch.text, self.point.number, self.point.text))
-        return joined(self.kept, going)
+        if self._sure[0] is not self.branch.text:  # it is asked for whenever any branch goes on
+            going = sure(body(self.branch.text, self.point.number, self.point.text))
+            self._sure = self.branch.text, going
+        return joined(self.kept, self._sure[1])
 
     @property
     def told(self) -> PointTold:

@@ -13,7 +13,7 @@ from benchmarks.sot_judge import asked, outcome, verdict
 from benchmarks.sot_limits import Job, Reading, crossing, fewest, piped, unread, whole
 from benchmarks.sot_quality import runs_on, said_again
 from benchmarks.sot_skeletons import FORM, asking, taken, usable
-from benchmarks.sot_time import Turn
+from benchmarks.sot_time import UNEVEN, Turn, shuffled
 from benchmarks.sot_time_report import breaking_even, curve
 from tersely.backends.scripted import ScriptedBackend
 from tersely.sot.profile import Profile
@@ -53,6 +53,26 @@ def test_piped_points_share_the_steps_of_the_skeleton() -> None:
 def test_piped_points_of_one_line_begin_behind_it() -> None:
     job = Job(points=1, tokens=5, skeleton=3)
     assert piped(engine({1: 2.0, 2: 2.0}), job, NOTHING).sot == 2.0 * (3 + 5)
+
+
+def test_uneven_points_have_as_many_tokens_together() -> None:
+    job = Job(points=3, tokens=80, skeleton=9, parts=(0.5, 1.0, 1.5))
+    assert job.lengths == [40, 80, 120]
+    assert JOB.lengths == [80] * 6
+    assert shuffled(job, 1).lengths != shuffled(job, 2).lengths
+    assert sum(shuffled(UNEVEN, 3).lengths) == UNEVEN.total
+
+
+def test_piping_wins_where_the_last_point_is_not_the_longest() -> None:
+    """Else both ways take as many steps: the last point waits for the end of the skeleton."""
+    flat = engine({1: 1.0, 8: 1.0})
+    long_first = Job(points=3, tokens=80, skeleton=9, parts=(1.5, 1.0, 0.5))
+    long_last = Job(points=3, tokens=80, skeleton=9, parts=(0.5, 1.0, 1.5))
+    assert (piped(flat, long_first, NOTHING).sot, whole(flat, long_first, NOTHING).sot) == (
+        123,
+        129,
+    )
+    assert piped(flat, long_last, NOTHING).sot == whole(flat, long_last, NOTHING).sot == 129
 
 
 def test_fewest_is_the_first_size_that_pays() -> None:
