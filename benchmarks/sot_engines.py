@@ -20,6 +20,8 @@ from tersely.weights import LMPrecision, causal_lm
 
 PRECISIONS: tuple[LMPrecision, ...] = ("float32", "bfloat16", "int8")
 BRANCHES = 16
+LEAST = 1e-4
+"""Seconds of any work: the CPU seconds of other processes are told in hundredths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Engine:
         now = self.cpu or perf_counter
         spent, wall = now(), perf_counter()
         work()
-        return now() - spent, perf_counter() - wall
+        return max(now() - spent, LEAST), perf_counter() - wall
 
 
 @contextmanager

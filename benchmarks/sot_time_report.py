@@ -145,9 +145,9 @@ def breaking_even(turns: Sequence[Turn], engine: Profile, probe: Profile | None)
         {
             "of": name,
             "by the steps": _number(fewest(engine, main, read, points=points)),
-            "by the gate's probe": _number(
-                fewest(probe, main, read, points=points) if probe else None
-            ),
+            "by the gate's probe": _number(fewest(probe, main, read, points=points))
+            if probe
+            else "not probed",
             "seen, whole": _seen(turns, sizes, WHOLE),
             "seen, piped": _seen(turns, sizes, PIPED),
         }

@@ -116,7 +116,7 @@ def test_break_even_is_told_as_predicted_and_as_seen() -> None:
     ]
     points, tokens = breaking_even(turns, engine({1: 1.0, 64: 1.0}), None)
     assert (points["by the steps"], tokens["by the steps"]) == (2, 8)
-    assert points["by the gate's probe"] == "never"
+    assert points["by the gate's probe"] == "not probed"
     assert points["seen, whole"] == pytest.approx(3 + 3 * 10 / 370)
     assert tokens["seen, whole"] == pytest.approx(20 + 60 * 10 / 370)
     assert 0 < points["seen, piped"] < 3

@@ -78,6 +78,14 @@ def test_points_are_written_at_the_same_time(go: Run) -> None:
     assert bounded.most == 2
 
 
+@pytest.mark.parametrize("name", ["parallel", "batch_size"])
+def test_as_many_points_are_written_at_once_as_the_backend_says(name: str) -> None:
+    backend = Slow(waits={"1": "2", "3": "4"})
+    setattr(backend, name, 2)
+    assert arun(FREE, backend).text == WHOLE
+    assert backend.most == 2
+
+
 def test_piped_points_begin_before_the_skeleton_ends() -> None:
     backend = Slow(waits={"skeleton": "2"})
     arun(FREE, backend)
