@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from tersely.backends.decode import Answer, choose, ends_of
 from tersely.backends.lookup import guesses
+from tersely.backends.memory import holds
+from tersely.backends.packing import packed
 from tersely.backends.prefix import can_share
 from tersely.backends.reader import Reader
 from tersely.backends.rows import Rows
 from tersely.backends.slots import Slots
+from tersely.backends.ticket import Limits
 from tersely.weights import CausalLM
 
 if TYPE_CHECKING:
@@ -52,10 +56,24 @@ class Batch:
         self._lm = lm
         self._ends: frozenset[int] = frozenset()
 
-    @property
-    def open(self) -> bool:
-        """Whether more answers may enter now."""
-        return self.rows.open
+    @cached_property
+    def room(self) -> int:
+        """How many tokens' keys and values there was room for when this was first asked."""
+        return holds(self._lm)
+
+    def fits(self, entering: Sequence[Answer], limits: Limits) -> bool:
+        """Whether the last of these may enter, with those before it and those under way.
+
+        The longest row sets how much memory each takes, and how far each prompt is padded.
+        """
+        if self.answers and not self.rows.open:
+            return False
+        rows = len(self.answers) + len(entering)
+        longest = max(answer.size for answer in (*self.answers, *entering))
+        if rows > 1 and (rows > limits.rows or rows * longest > (limits.held or self.room)):
+            return False
+        prompt = max(len(answer.prompt) for answer in entering)
+        return len(entering) == 1 or prompt * len(entering) <= limits.read
 
     def enter(self, answers: Sequence[Answer]) -> None:
         """Read prompts, together, and make the first token of their answers.
@@ -65,7 +83,7 @@ class Batch:
         import torch
 
         self._ends = ends_of(self._lm)
-        with torch.inference_mode():
+        with torch.inference_mode(), packed(self._lm):
             scores = self.rows.enter([answer.prompt for answer in answers])
             self.answers.extend(answers)
             self._alone |= set(answers) if len(answers) == 1 else set()
@@ -83,7 +101,7 @@ class Batch:
         if alone and (guess := alone.guess()):
             self._check(alone, guess)
             return
-        with torch.inference_mode():
+        with torch.inference_mode(), packed(self._lm):
             last = torch.tensor([answer.last_token for answer in self.answers])
             self._take(self.rows.scores(last), self.answers)
         self.leave()
@@ -104,6 +122,10 @@ class Batch:
         self.answers = [self.answers[row] for row in rows]
         self._alone &= set(self.answers)
 
+    def forget(self, upto: int) -> None:
+        """Remember so many tokens of what was read, at most."""
+        self.rows.forget(upto)
+
     def _check(self, answer: Answer, guess: Sequence[int]) -> None:
         """Read a guess at once, and make tokens as ever for as long as they are the guess.
 
@@ -112,7 +134,7 @@ class Batch:
         import torch
 
         true = 0
-        with torch.inference_mode():
+        with torch.inference_mode(), packed(self._lm):
             for scores in self.rows.ahead([answer.last_token, *guess]):
                 self._take(scores.unsqueeze(0), [answer])
                 if not answer.going or true == len(guess) or answer.last_token != guess[true]:

@@ -75,6 +75,11 @@ class Answer:
         return self.finish is None and not self.dropped
 
     @property
+    def size(self) -> int:
+        """The tokens that its keys and values may come to."""
+        return len(self.prompt) + self.request.max_tokens
+
+    @property
     def last_token(self) -> int:
         return self.made[-1]
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import atexit
 import os
 from collections import deque
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Hashable, Sequence
 from threading import Condition, Thread
+from typing import Protocol
 
 from tersely.backends.batch import Batch
 from tersely.backends.decode import Answer
-from tersely.backends.memory import holds
-from tersely.backends.packing import packed
 from tersely.backends.ticket import Limits, Ticket, tightest
 from tersely.errors import BackendError
 from tersely.weights import CausalLM
@@ -21,6 +19,37 @@ IDLE = 10.0
 """After so many seconds without work the thread ends; the next request starts another one."""
 
 SHORT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+
+
+class Making(Protocol):
+    """Answers under way, as an engine drives them: all of it from one thread at a time."""
+
+    @property
+    def answers(self) -> Sequence[Answer]: ...
+    @property
+    def room(self) -> int:
+        """How many tokens' keys and values can be held."""
+        ...
+
+    def fits(self, entering: Sequence[Answer], limits: Limits) -> bool:
+        """Whether the last of these may enter, with those before it and those under way."""
+        ...
+
+    def enter(self, answers: Sequence[Answer], /) -> None:
+        """Read prompts and make their first tokens. When it raises, none of them has entered."""
+        ...
+
+    def step(self) -> None:
+        """Make the next token of every answer."""
+        ...
+
+    def leave(self) -> None:
+        """Let go of the answers that are finished or dropped."""
+        ...
+
+    def forget(self, upto: int, /) -> None:
+        """Remember so many tokens of what was read, at most."""
+        ...
 
 
 class Engine:
@@ -32,23 +61,17 @@ class Engine:
     https://www.usenix.org/conference/osdi22/presentation/yu
     """
 
-    def __init__(self, lm: CausalLM) -> None:
-        self.lm = lm
+    def __init__(self, batch: Making) -> None:
         self._changed = Condition()
         self._tickets: list[Ticket] = []
         self._waiting: deque[Answer] = deque()
         self._worker: Thread | None = None
         self._stopped = False
-        self._batch = Batch(lm)
-
-    @cached_property
-    def room(self) -> int:
-        """How many tokens' keys and values there was room for when this was first asked."""
-        return holds(self.lm)
+        self._batch = batch
 
     def submit(self, ticket: Ticket) -> None:
         """Begin to answer. Raises BackendError when a request is too big for the memory."""
-        check(ticket.answers, ticket.limits.held or self.room)
+        check(ticket.answers, ticket.limits.held or self._batch.room)
         with self._changed:
             if self._stopped:
                 raise BackendError("the local model was stopped")
@@ -114,32 +137,20 @@ class Engine:
         entering = self._entering(tight)
         under_way = entering or list(self._batch.answers)
         try:
-            with packed(self.lm):
-                if entering:
-                    self._batch.enter(entering)
-                elif under_way:
-                    self._batch.step()
+            if entering:
+                self._batch.enter(entering)
+            elif under_way:
+                self._batch.step()
         except Exception as error:
             self._fail(under_way, error)
-        self._batch.rows.forget(tight.kept)
+        self._batch.forget(tight.kept)
         self._tell()
 
     def _entering(self, limits: Limits) -> list[Answer]:
         """Take from those that wait as many as the limits allow, first come first served."""
-        here = self._batch.answers
-        if here and not self._batch.open:
-            return []
-        longest = max((size(answer) for answer in here), default=0)
-        room, prompt = limits.held or self.room, 0
         entering: list[Answer] = []
         with self._changed:
-            while self._waiting:
-                answer = self._waiting[0]
-                rows = len(here) + len(entering) + 1
-                longest, prompt = max(longest, size(answer)), max(prompt, len(answer.prompt))
-                full = rows > limits.rows or rows * longest > room
-                if (full and rows > 1) or (entering and prompt * (len(entering) + 1) > limits.read):
-                    break
+            while self._waiting and self._batch.fits([*entering, self._waiting[0]], limits):
                 entering.append(self._waiting.popleft())
         return entering
 
@@ -156,18 +167,13 @@ class Engine:
                     ticket.fail(told(error))
         self._batch.leave()
         if short_of_memory(error):
-            self._batch.rows.forget(0)
-
-
-def size(answer: Answer) -> int:
-    """The tokens that an answer's keys and values may come to."""
-    return len(answer.prompt) + answer.request.max_tokens
+            self._batch.forget(0)
 
 
 def check(answers: Sequence[Answer], room: int) -> None:
     """Raise BackendError when one of them is too big to be made at all."""
     for answer in answers:
-        if size(answer) > room:
+        if answer.size > room:
             raise BackendError(
                 f"{len(answer.prompt)} prompt tokens and max_tokens={answer.request.max_tokens} are"
                 f" more than the {room} tokens that there is memory for; shorten the prompt, lower"
@@ -194,12 +200,17 @@ def short_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SHORT_OF_MEMORY)
 
 
-_engines: dict[CausalLM, Engine] = {}
+_engines: dict[Hashable, Engine] = {}
 
 
 def engine(lm: CausalLM) -> Engine:
     """The engine of a model: one for all who use it in this process."""
-    return _engines.get(lm) or _engines.setdefault(lm, Engine(lm))
+    return engine_of(lm, lambda: Batch(lm))
+
+
+def engine_of(key: Hashable, batch: Callable[[], Making]) -> Engine:
+    """The engine under a key; where there is none yet, one that drives this batch."""
+    return _engines.get(key) or _engines.setdefault(key, Engine(batch()))
 
 
 def _stop_all() -> None:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import inf
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from tersely.backends.answering import Answering, check
 from tersely.backends.decode import Answer
 from tersely.backends.engine import Engine, engine, told
 from tersely.backends.grammar import guide
 from tersely.backends.lookup import Guesses, guesses
 from tersely.backends.mixture import Mixture, check_weights
-from tersely.backends.ticket import Letterbox, Limits, LoopLetterbox, Note, Ticket
-from tersely.contracts import Capability, Chunk, Completion, Request
-from tersely.errors import BackendError, ConfigError, ContextLengthError
+from tersely.backends.ticket import Limits, Note, Ticket
+from tersely.contracts import Capability, Completion, Request
+from tersely.errors import BackendError, ContextLengthError
 from tersely.prompt import messages_of, sendable
 from tersely.weights import CausalLM, LMPrecision, causal_lm
 
 
-class LocalBackend(BaseModel):
+class LocalBackend(Answering):
     """Answers with a model in this process.
 
     `model` is a name of ours, a folder or a hub id; its weights are loaded on first use. All
@@ -50,8 +48,6 @@ class LocalBackend(BaseModel):
     assistant is gone on with; it should not end in white space, which some templates cut away.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
         {
             "alternatives",
@@ -73,49 +69,6 @@ class LocalBackend(BaseModel):
     kv_tokens: int | None = Field(default=None, ge=1)
     prefix_tokens: int = Field(default=8192, ge=0)
     lookup: int = Field(default=5, ge=0)
-
-    def complete(self, requests: Sequence[Request], /) -> list[Completion]:
-        """Answer all requests.
-
-        Raises ContextLengthError before anything is computed when one of them is too long, and
-        ConfigError, ModelError or BackendError.
-        """
-        box = Letterbox()
-        ticket = self._ticket(requests, box.put)
-        with self._answering(ticket):
-            box.take()
-        return [answer.completion(self.model) for answer in ticket.answers]
-
-    async def acomplete(self, requests: Sequence[Request], /) -> list[Completion]:
-        """Answer all requests, as `complete`. Cancelling ends the work at the next token."""
-        box = LoopLetterbox()
-        ticket = await asyncio.to_thread(self._ticket, requests, box.put)
-        with self._answering(ticket):
-            await box.take()
-        return [answer.completion(self.model) for answer in ticket.answers]
-
-    def stream(self, request: Request, /) -> Iterator[Chunk]:
-        """Answer piece by piece.
-
-        No token is made unless the next piece of some stream, or a whole answer, is waited for.
-        """
-        box = Letterbox()
-        ticket = self._ticket([request], box.put, streamed=True)
-        with self._answering(ticket) as engine:
-            while (chunk := box.take()) is not None:
-                ticket.heard += 1
-                yield chunk
-                engine.want(ticket)
-
-    async def astream(self, request: Request, /) -> AsyncIterator[Chunk]:
-        """Answer piece by piece, as `stream`. Cancelling ends the work at the next token."""
-        box = LoopLetterbox()
-        ticket = await asyncio.to_thread(self._ticket, [request], box.put, streamed=True)
-        with self._answering(ticket) as engine:
-            while (chunk := await box.take()) is not None:
-                ticket.heard += 1
-                yield chunk
-                engine.want(ticket)
 
     def mix(self, requests: Sequence[Request], weights: Sequence[float], /) -> Completion:
         """Give several prompts one answer, by the settings of the first request (see `Mixture`).
@@ -149,6 +102,9 @@ class LocalBackend(BaseModel):
     def _lm(self) -> CausalLM:
         return causal_lm(self.model, precision=self.precision)
 
+    def _engine(self) -> Engine:
+        return engine(self._lm())
+
     def _answers(self, requests: Sequence[Request], lm: CausalLM) -> list[Answer]:
         """An empty answer for each request, all checked before the first is computed."""
         answers = []
@@ -178,32 +134,6 @@ class LocalBackend(BaseModel):
         )
         answers = self._answers(requests, self._lm())
         return Ticket(answers, self.model, limits, send, streamed=streamed)
-
-    @contextmanager
-    def _answering(self, ticket: Ticket) -> Iterator[Engine]:
-        """Give a ticket to the engine of this model, and let go of it in the end."""
-        running = engine(self._lm())
-        running.submit(ticket)
-        try:
-            yield running
-        finally:
-            running.cancel(ticket)
-
-
-def check(request: Request) -> None:
-    """Raise ConfigError when a request's settings can't be used."""
-    if request.max_tokens < 1:
-        raise ConfigError(f"max_tokens must be at least 1, was {request.max_tokens}")
-    if not request.temperature >= 0:
-        raise ConfigError(f"temperature must not be below 0, was {request.temperature}")
-    if not 0 < request.top_p <= 1:
-        raise ConfigError(f"top_p must be above 0 and at most 1, was {request.top_p}")
-    if request.alternatives < 0:
-        raise ConfigError(f"alternatives must not be below 0, was {request.alternatives}")
-    if not 0 < request.repetition_penalty < inf:
-        raise ConfigError(
-            f"repetition_penalty must be above 0 (1 is none), was {request.repetition_penalty}"
-        )
 
 
 def encoded(request: Request, tokenizer: Any, model: str) -> list[int]:

@@ -336,7 +336,7 @@ async def test_a_cancelled_request_leaves_and_others_stay(
 def test_a_thread_that_ends_for_want_of_work_fails_nobody(
     backend: LocalBackend, lm: CausalLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    idle, notes = Engine(lm), []
+    idle, notes = Engine(Batch(lm)), []
     monkeypatch.setattr(idle, "_has_work", lambda: False)
     idle._tickets.append(backend._ticket([ask("late")], notes.append))  # for the next thread
     idle._run()
