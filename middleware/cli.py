@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from tersely import __version__
 from tersely.errors import TerselyError
-from tersely.middleware import cli_ask, cli_batch, cli_index, cli_models, cli_train
+from tersely.middleware import cli_ask, cli_batch, cli_index, cli_models, cli_serve, cli_train
 from tersely.middleware.cli_io import read, tell, tell_report, write, write_json
 from tersely.middleware.cli_options import Display, Source, Wishes, takes_values
 
@@ -35,6 +35,7 @@ app = typer.Typer(
 )
 app.command()(takes_values(cli_ask.ask))
 app.command()(takes_values(cli_batch.batch))
+app.command()(takes_values(cli_serve.serve))
 app.command()(takes_values(cli_train.train))
 app.command()(cli_train.trainers)
 app.add_typer(cli_index.app, name="index")
