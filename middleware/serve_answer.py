@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,11 @@ from tersely.errors import BackendError, TerselyError
 from tersely.middleware.drive import adrive, astream
 from tersely.middleware.pipeline import Pipeline, pipeline_of
 from tersely.middleware.serve_asked import Asked, asked, model_named
-from tersely.middleware.serve_body import Body, ChatBody, Given, TerselyWishes, TextBody
+from tersely.middleware.serve_body import Body, ChatBody, Given, TextBody
 from tersely.middleware.serve_errors import Refused, unsupported
 from tersely.middleware.serve_http import Door, Told, known
 from tersely.middleware.serve_reply import Reply, refused_points
+from tersely.middleware.serve_shorter import shortened
 from tersely.middleware.serve_stream import Events, Fitting, heard, heeded, merged
 from tersely.plans import Plan
 from tersely.tokens import counter
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
 IGNORED = "x-tersely-ignored"
 """The header of a response that names the fields which were let by and changed nothing."""
-
-STAGES_BUDGET = 0.5
-"""The part of a prompt that stages named by a client leave, where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,7 @@ class Service:
         first = given.read(ChatBody if chat else TextBody)
         model_named(first, [self.name])
         asked(given, self.backend, self.max_tokens, chat=chat)  # before any work is done
-        given, report = await heeded(http.receive, self._shortened(given, first))
+        given, report = await heeded(http.receive, self._shorter(given, first))
         call = asked(given, self.backend, self.max_tokens, chat=chat)
         reply = Reply(call, self.name, {"tersely": report} if report else {})
         plan = self._plan(reply)
@@ -97,38 +95,8 @@ class Service:
         events = self._events(reply, plan)
         return Events(events, self.keep_alive, {**headers, "cache-control": "no-cache"}, known)
 
-    async def _shortened(self, given: Given, body: Body) -> tuple[Given, Any]:
-        """The body with fewer tokens, and the account of it, where that is wished."""
-        if body.tersely is None or body.tersely.mode == "off":
-            return given, None
-        name = "messages" if isinstance(body, ChatBody) else "prompt"
-        if isinstance(given.fields[name], list) and name == "prompt":
-            raise unsupported("tersely", "it is for one prompt, not for a list")
-        try:
-            output, report = await asyncio.to_thread(
-                self._compressed, given.fields[name], body.tersely
-            )
-        except TerselyError as error:
-            raise Refused(f"tersely: {error}", param="tersely", code="invalid_value") from error
-        return replace(given, fields={**given.fields, name: output}), report
-
-    def _compressed(self, said: Any, wishes: TerselyWishes) -> tuple[Any, Any]:
-        from tersely.budget import Budget
-        from tersely.middleware.scope import Override
-
-        pipeline = self.pipeline
-        if wishes.stages is not None:  # by name only: settings may name files of this machine
-            pipeline = Pipeline(wishes.stages, budget=STAGES_BUDGET)
-        override = Override(
-            mode=wishes.mode,
-            budget=None if wishes.budget is None else Budget.of(wishes.budget),
-            strict=wishes.strict,
-        )
-        surface = "text" if isinstance(said, str) else "openai-chat"
-        result = pipeline.run(
-            said, question=wishes.question, model=self.counted, wishes=override, surface=surface
-        )
-        return result.output, result.report.model_dump(mode="json")
+    async def _shorter(self, given: Given, body: Body) -> tuple[Given, Any]:
+        return await asyncio.to_thread(shortened, given, body, self.pipeline, self.counted)
 
     def _plan(self, reply: Reply) -> Plan | None:
         """The plan that the call is answered by, if any. Raises Refused."""

@@ -270,7 +270,7 @@ def test_consecutive_forced_signs_stand_once(folder: Path) -> None:
     once = pruned(text, folder, 0.35, forced=("?",), drop_consecutive=True)
     assert re.search(r"\?\s*\?", many)
     assert not re.search(r"\?\s*\?", once)
-    assert len(re.findall(r"\w+", once)) > len(re.findall(r"\w+", many))
+    assert len(re.findall(r"\w+", once)) >= len(re.findall(r"\w+", many))
 
 
 def test_consecutive_signs_of_a_fact_or_a_kept_span_stay(folder: Path) -> None:
