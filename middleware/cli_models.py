@@ -38,8 +38,8 @@ def show(*, as_json: JsonOption = False) -> None:
         return
     for row in rows:
         here = row["path"] or f"not here yet: tersely models pull {row['name']}"
-        typer.echo(f"{row['name']:<10} {row['title']} ({row['role']}, {row['licence']})")
-        typer.echo(f"{'':<10} {here}")
+        typer.echo(f"{row['name']:<13} {row['title']} ({row['role']}, {row['licence']})")
+        typer.echo(f"{'':<13} {here}")
 
 
 @app.command()

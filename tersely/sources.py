@@ -35,7 +35,7 @@ def install(entry: Entry, goal: Path, say: Say) -> Path:
         if goal.is_dir():
             say(f"{entry.title} is here already: {goal}")
             return goal
-        if _quantized(entry):
+        if _is_converted(entry):
             ready()
         _from_anywhere(entry, goal, say)
     say(f"{entry.title} ({entry.licence}) is ready: {goal}")
@@ -53,7 +53,8 @@ def _from_anywhere(entry: Entry, goal: Path, say: Say) -> None:
             except Unreachable as error:
                 failures.append(str(error))
                 continue
-            _dense(made, say)
+            if _is_converted(entry):
+                _dense(made, say)
             _readable_by_all(made)
             made.replace(goal)
             return
@@ -111,6 +112,8 @@ def _fetched(wheel: Wheel, folder: Path) -> Path:
 def _hub(entry: Entry, folder: Path, say: Say) -> None:
     """From the hub, at full precision."""
     repository = entry.repository
+    if repository is None:
+        raise Unreachable(f"hub: {entry.title} is not known to be there")
     say(f"downloading {repository.id} from the hub ({repository.size})")
     try:
         download(repository.id, revision=repository.revision, folder=folder)
@@ -146,8 +149,8 @@ def _check(found: str, wanted: str, file: str) -> None:
         )
 
 
-def _quantized(entry: Entry) -> bool:
-    return any(file.endswith(".gguf") for file in entry.wheel.files)
+def _is_converted(entry: Entry) -> bool:
+    return entry.role != "gguf" and any(file.endswith(".gguf") for file in entry.wheel.files)
 
 
 def _dense(folder: Path, say: Say) -> None:

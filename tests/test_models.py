@@ -202,6 +202,16 @@ def test_what_converting_needs_is_asked_for_before_anything_is_fetched(
     assert said == []
 
 
+def test_a_file_for_llama_cpp_stays_what_it_is(tmp_path: Path, no_index: Path) -> None:
+    """Nothing is converted: the packages that convert are not asked for."""
+    publish(no_index)
+    entry = replace(ENTRY, role="gguf", repository=None)
+    assert installed_in(install(entry, tmp_path / "gguf", list[str]().append)) == FILES
+    (no_index / "tersely_tiny_weights-1.0-py3-none-any.whl").unlink()
+    with pytest.raises(ModelError, match="hub: Tiny is not known to be there"):
+        install(entry, tmp_path / "other", list[str]().append)
+
+
 def test_only_our_own_names_can_be_pulled(home: Path) -> None:
     with pytest.raises(UnknownName, match="no model named 'smolm2'; nearest: smollm2"):
         models.pull("smolm2")
