@@ -23,6 +23,7 @@ KEPT = 64
 class Guide:
     """Follows one answer through its grammar.
 
+    `may` tells of each token whether it may come next. Shape: vocabulary, or more.
     `finish` is why the answer ends here, None while more may come: "stop" where the grammar is
     complete, "other" where the grammar became too much for the library that follows it.
     """
@@ -31,13 +32,13 @@ class Guide:
         self.finish: FinishReason | None = None
         self._matcher = matcher
         self._ends = [*ends]
-        self._may = self._look()
+        self.may = self._look()
 
     def take(self, token: int) -> None:
         """Go on by a token; call it for all but those that end the answer."""
         self._matcher.consume_token(token)
-        self._may = self._look()
-        over = self._may.copy()
+        self.may = self._look()
+        over = self.may.copy()
         over[self._ends] = False
         if not over.any():
             self.finish = "stop" if self._matcher.is_accepting() else "other"
@@ -46,13 +47,13 @@ class Guide:
         """The scores, with minus infinity for all tokens that may not come. Shape: vocabulary."""
         import torch
 
-        may = torch.from_numpy(self._may)[: len(scores)]
+        may = torch.from_numpy(self.may)[: len(scores)]
         return scores.masked_fill(~may.to(scores.device), -torch.inf)
 
     @property
     def stuck(self) -> bool:
         """Whether nothing may come, not even an end."""
-        return not self._may.any()
+        return not self.may.any()
 
     def _look(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
@@ -70,14 +71,20 @@ def guide(lm: CausalLM, grammar: str) -> Guide:
 
 @lru_cache(KEPT)
 def _matcher(lm: CausalLM, grammar: str) -> Any:
-    """A grammar made ready for a model's tokens, at its beginning."""
+    return matcher(_vocabulary(lm), ends_of(lm), grammar)
+
+
+def matcher(vocabulary: Any, ends: frozenset[int], grammar: str) -> Any:
+    """A grammar made ready for tokens, at its beginning. A guide takes a `deep_copy` of it.
+
+    Raises ConfigError that names the fault of a grammar, and MissingExtra.
+    """
     from llguidance import LLMatcher
 
-    vocabulary = _vocabulary(lm)
     made = LLMatcher(vocabulary, LLMatcher.grammar_from_lark(lark(grammar)), log_level=0)
     if made.is_error():
         raise ConfigError(f"the grammar can't be followed: {made.get_error()}")
-    if Guide(made.deep_copy(), ends_of(lm)).stuck:
+    if Guide(made.deep_copy(), ends).stuck:
         raise ConfigError("the grammar allows no text that this model's tokens can spell")
     return made
 
