@@ -6,7 +6,7 @@ import atexit
 import os
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from threading import Condition, Thread
+from threading import Condition, Lock, Thread
 from typing import Protocol
 
 from tersely.backends.batch import Batch
@@ -68,6 +68,11 @@ class Engine:
         self._worker: Thread | None = None
         self._stopped = False
         self._batch = batch
+
+    @property
+    def batch(self) -> Making:
+        """The answers under way; the engine's thread works on them."""
+        return self._batch
 
     def submit(self, ticket: Ticket) -> None:
         """Begin to answer. Raises BackendError when a request is too big for the memory."""
@@ -201,6 +206,7 @@ def short_of_memory(error: Exception) -> bool:
 
 
 _engines: dict[Hashable, Engine] = {}
+_making = [Lock()]
 
 
 def engine(lm: CausalLM) -> Engine:
@@ -210,7 +216,23 @@ def engine(lm: CausalLM) -> Engine:
 
 def engine_of(key: Hashable, batch: Callable[[], Making]) -> Engine:
     """The engine under a key; where there is none yet, one that drives this batch."""
-    return _engines.get(key) or _engines.setdefault(key, Engine(batch()))
+    if (known := _engines.get(key)) is not None:
+        return known
+    with _making[0]:
+        return _engines.get(key) or _engines.setdefault(key, Engine(batch()))
+
+
+def dismiss(key: Hashable) -> Engine | None:
+    """Stop the engine under a key, if there is one; the next who asks for it gets another one."""
+    if (running := _engines.pop(key, None)) is not None:
+        running.stop()
+    return running
+
+
+def _forget() -> None:
+    """Threads and locks stay with the parent of a fork."""
+    _engines.clear()
+    _making[0] = Lock()
 
 
 def _stop_all() -> None:
@@ -220,4 +242,4 @@ def _stop_all() -> None:
 
 atexit.register(_stop_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_engines.clear)  # threads and locks stay with the parent
+    os.register_at_fork(after_in_child=_forget)

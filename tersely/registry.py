@@ -79,6 +79,7 @@ TRAINERS: dict[str, str] = {
 BACKENDS: dict[str, str] = {
     "http": "tersely.backends.http:HttpBackend",
     "langchain": "tersely.backends.langchain:LangChainBackend",
+    "llamacpp": "tersely.backends.llamacpp:LlamaCppBackend",
     "local": "tersely.backends.local:LocalBackend",
     "scripted": "tersely.backends.scripted:ScriptedBackend",
 }

@@ -1,0 +1,129 @@
+"""Models of GGUF files that run here, in llama.cpp."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import ClassVar
+
+from pydantic import Field
+
+from tersely.backends.answering import Answering, check
+from tersely.backends.cpus import threads
+from tersely.backends.decode import Answer
+from tersely.backends.engine import Engine, dismiss, engine_of
+from tersely.backends.llamacpp_batch import LlamaBatch
+from tersely.backends.llamacpp_weights import Weights, weights
+from tersely.backends.local import encoded
+from tersely.backends.ticket import Limits, Note, Ticket
+from tersely.contracts import Capability, Request
+from tersely.errors import ContextLengthError
+
+
+class LlamaCppBackend(Answering):
+    """Answers with the model of a GGUF file in this process, by llama.cpp.
+
+    `model` is a file, a folder that holds one, or a name of ours; it is loaded on first use. All
+    requests to it that are under way in this process, by backends of the same settings, are
+    answered together, a token for each in one call: they enter and leave between two tokens (see
+    `Engine`). What prompts begin with in common is read once and copied, which costs nothing, and
+    `prefix_tokens` tokens of recent prompts are remembered.
+
+    `batch_size` answers are made at once, prompts of `batch_tokens` tokens are read at once, and
+    `kv_tokens` tokens have their keys and values in memory, what is shared counting once. Other
+    requests wait. Every step looks at all that is in memory, so that more of it is slower.
+
+    `threads` are as many as this process has cores when left out; more than there are free cores
+    are ruinous. `gpu_layers` layers run on a GPU, where llama.cpp was compiled for one (-1: all).
+
+    A model's file tells its chat template. Answers to one prompt may differ in a word by who their
+    neighbours are, since llama.cpp rounds several rows in another way than one. For
+    log-probabilities, grammars and a last turn of the assistant see `LocalBackend`. llama.cpp
+    itself is silent: what it says of a failure becomes part of the error. Needs the extra
+    `llamacpp`.
+    """
+
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {
+            "alternatives",
+            "grammar",
+            "logprobs",
+            "parallel",
+            "prefill",
+            "prefix_sharing",
+            "repetition_penalty",
+            "stream",
+        }
+    )
+
+    model: str = "smollm2"
+    batch_size: int = Field(default=16, ge=1, le=64)
+    batch_tokens: int = Field(default=2048, ge=1)
+    kv_tokens: int = Field(default=8192, ge=1)
+    prefix_tokens: int = Field(default=2048, ge=0)
+    threads: int = Field(default_factory=threads, ge=1)
+    gpu_layers: int = Field(default=-1, ge=-1)
+
+    def encode(self, request: Request) -> list[int]:
+        """The tokens that the model reads, as `LocalBackend.encode`."""
+        return encoded(request, self._batch().weights, self.model)
+
+    def close(self) -> None:
+        """Give the model's memory back. Raises BackendError where somebody waits for an answer.
+
+        It is for all backends of the same settings; a later request loads the model again.
+        """
+        if (stopped := dismiss(self._key())) is not None:
+            batch = stopped.batch
+            assert isinstance(batch, LlamaBatch)
+            batch.close()
+
+    def _key(self) -> Hashable:
+        return (
+            type(self),
+            self.model,
+            self.batch_size,
+            self.kv_tokens,
+            self.threads,
+            self.gpu_layers,
+        )
+
+    def _engine(self) -> Engine:
+        return engine_of(self._key(), self._opened)
+
+    def _opened(self) -> LlamaBatch:
+        loaded = weights(self.model, self.gpu_layers)
+        return LlamaBatch(loaded, rows=self.batch_size, tokens=self.kv_tokens, threads=self.threads)
+
+    def _batch(self) -> LlamaBatch:
+        batch = self._engine().batch
+        assert isinstance(batch, LlamaBatch)
+        return batch
+
+    def _answers(self, requests: Sequence[Request], loaded: Weights) -> list[Answer]:
+        """An empty answer for each request, all checked before the first is computed."""
+        answers = []
+        for request in requests:
+            check(request)
+            tokens = encoded(request, loaded, self.model)
+            if len(tokens) + request.max_tokens > loaded.max_length:
+                raise ContextLengthError(
+                    f"{len(tokens)} prompt tokens and max_tokens={request.max_tokens} exceed the"
+                    f" {loaded.max_length} tokens that {self.model!r} can read; shorten the prompt"
+                    " or lower max_tokens"
+                )
+            answer = Answer.to(request, tokens, loaded)
+            answer.guide = loaded.guide(request.grammar) if request.grammar.strip() else None
+            answers.append(answer)
+        return answers
+
+    def _ticket(
+        self, requests: Sequence[Request], send: Callable[[Note], None], *, streamed: bool = False
+    ) -> Ticket:
+        limits = Limits(
+            rows=self.batch_size,
+            read=self.batch_tokens,
+            held=None,
+            kept=self.prefix_tokens,
+        )
+        answers = self._answers(requests, self._batch().weights)
+        return Ticket(answers, self.model, limits, send, streamed=streamed)
