@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from tersely.backends.grouped import grouped
 from tersely.backends.memory import free
 from tersely.weights import CausalLM
 
@@ -35,7 +36,8 @@ def packed(lm: CausalLM) -> Iterator[None]:
         pack(lm)
     _here.on = True
     try:
-        yield
+        with grouped(lm.device):
+            yield
     finally:
         _here.on = False
 

@@ -461,7 +461,7 @@ def test_the_embedded_model_answers(smollm2: Path) -> None:
 
 @pytest.mark.model
 def test_the_embedded_model_says_what_generate_says(smollm2: Path) -> None:
-    backend, lm = LocalBackend(), causal_lm("smollm2")
+    backend, lm = LocalBackend(precision="float32"), causal_lm("smollm2", precision="float32")
     for text in ("Name three colours.", "Write a sentence about the sea."):
         request = ask(text, max_tokens=16)
         expected = generated(lm, backend.encode(request), 16)
