@@ -156,6 +156,7 @@ class _Reply:
         return Completion(
             text=str(self.whole.text),
             prompt_tokens=usage.get("input_tokens", 0),
+            cached_tokens=(usage.get("input_token_details") or {}).get("cache_read") or 0,
             completion_tokens=usage.get("output_tokens", 0),
             finish_reason=FINISHES.get(reason, "other"),
             logprobs=tuple(self.tokens.logprobs),

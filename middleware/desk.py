@@ -1,4 +1,4 @@
-"""Where the latest trace lies: each thread and each asyncio task has a desk of its own.
+"""Where the latest trace and account lie: each thread and each asyncio task has its own desk.
 
 A plain ContextVar would not do: frameworks run one call in a copy of the context, in a task or
 in a pool's thread, and what is set there is lost to the caller. A trace is therefore laid on the
@@ -11,37 +11,39 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 from weakref import ref
 
-from tersely.report import Trace
+T = TypeVar("T")
 
 Owner = asyncio.Task[Any] | threading.Thread
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class Desk:
-    """The latest trace of one thread or task, and of all that was started from it."""
+    """The latest of each kind from one thread or task, and from all that was started there."""
 
     starter: Desk | None
     owner: ref[Owner]
-    own: Trace | None = None
-    latest: Trace | None = None
+    own: dict[type[Any], Any] = field(default_factory=dict)
+    latest: dict[type[Any], Any] = field(default_factory=dict)
 
-    def lay(self, trace: Trace) -> None:
-        """Put a trace here, and before everyone who started this."""
-        self.own = trace
+    def lay(self, told: object) -> None:
+        """Put a trace or an account here, and before everyone who started this."""
+        kind = type(told)
+        self.own[kind] = told
         desk: Desk | None = self
         while desk is not None:
-            desk.latest = trace
+            desk.latest[kind] = told
             desk = desk.starter
 
-    def read(self) -> Trace | None:
-        """The latest trace from here or below, else what the starter itself had last."""
-        found, desk = self.latest, self.starter
+    def read(self, kind: type[T]) -> T | None:
+        """The latest of a kind from here or below, else what the starter itself had last."""
+        found: T | None = self.latest.get(kind)
+        desk = self.starter
         while found is None and desk is not None:
-            found, desk = desk.own, desk.starter
+            found, desk = desk.own.get(kind), desk.starter
         return found
 
 

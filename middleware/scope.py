@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, get_args
 
+from tersely.account import SotAccount
 from tersely.budget import Budget, BudgetLike
 from tersely.errors import ConfigError, UnknownName
 from tersely.middleware import desk
@@ -18,6 +19,7 @@ from tersely.report import Mode, Report, Trace
 
 if TYPE_CHECKING:
     from tersely.middleware.pipeline import Pipeline
+    from tersely.middleware.points import Points, SotLike
 
 KNOWN_SESSIONS = 1024
 """How many named sessions are remembered; the one unused for longest goes first."""
@@ -33,6 +35,7 @@ class Override:
     question: str | None = None
     strict: bool | None = None
     session: Session | None = None
+    sot: Points | None = None
 
     def over(self, other: Override) -> Override:
         """This one's wishes first, then the other's."""
@@ -77,6 +80,12 @@ def _strict(value: Any) -> bool:
     return value
 
 
+def _sot(value: Any) -> Points:
+    from tersely.middleware.points import Points
+
+    return Points.of(value)
+
+
 def _session_of(value: Any) -> Session:
     return value if isinstance(value, Session) else session_named(value)
 
@@ -88,6 +97,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "question": _question,
     "strict": _strict,
     "session": _session_of,
+    "sot": _sot,
 }
 
 _NOTHING = Override()
@@ -105,10 +115,12 @@ def override(
     pipeline: Pipeline | str | None = None,
     question: str | None = None,
     strict: bool | None = None,
+    sot: SotLike | None = None,
 ) -> Iterator[None]:
     """Other settings for every call inside the `with`.
 
-    Holds in this thread or asyncio task and in tasks started inside; inner ones go first.
+    Holds in this thread or asyncio task and in tasks started inside; inner ones go first. `sot` is
+    for clients and models that are wrapped with it.
     Raises ConfigError that tells the value and the mend.
     """
     wishes = {
@@ -117,6 +129,7 @@ def override(
         "pipeline": pipeline,
         "question": question,
         "strict": strict,
+        "sot": sot,
     }
     desk.here()
     token = _override.set(Override.of(wishes).over(_override.get()))
@@ -166,12 +179,25 @@ def last_report() -> Report | None:
 
 def last_trace() -> Trace | None:
     """The latest request's prompt before and after, with its report."""
-    return desk.here().read()
+    return desk.here().read(Trace)
+
+
+def last_account() -> SotAccount | None:
+    """What the latest answer took that was asked for with `sot`, and what became of its points.
+
+    Found as `last_report` finds its report; of a stream it is there when the stream has ended.
+    """
+    return desk.here().read(SotAccount)
 
 
 def remember(trace: Trace) -> None:
     """Make a trace the latest one of this thread or asyncio task."""
     desk.here().lay(trace)
+
+
+def remember_account(account: SotAccount) -> None:
+    """Make an account the latest one of this thread or asyncio task."""
+    desk.here().lay(account)
 
 
 def current_override() -> Override:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
-from tersely.contracts import Backend, Capability, Request
+from tersely.contracts import Capability, Request
 from tersely.middleware.adapter_chat import CHAT
 from tersely.middleware.serve_body import Body, ChatBody, Given, TextBody
 from tersely.middleware.serve_errors import Refused, brief, unsupported, wrong
@@ -34,6 +34,13 @@ number ::= "-"? ("0" | [1-9] [0-9]*) ("." [0-9]+)? ([eE] [-+]? [0-9]+)?
 space ::= " "? | "\n" " "*
 """
 """JSON objects (RFC 8259), with one space or one line break between their parts."""
+
+
+class Able(Protocol):
+    """What tells what it can do: a backend, or whoever stands for one."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +77,7 @@ class Asked:
         return next(((name, why) for name, holds, why in reasons if holds), ("", ""))
 
 
-def asked(given: Given, backend: Backend, max_tokens: int, *, chat: bool) -> Asked:
+def asked(given: Given, backend: Able, max_tokens: int, *, chat: bool) -> Asked:
     """What a call asks for, all of it checked.
 
     `max_tokens` is how long an answer may be whose caller did not say. Raises Refused.
@@ -199,7 +206,7 @@ def _text_wishes(body: TextBody) -> dict[str, Any]:
     return {"logprobs": told, "alternatives": body.logprobs or 0, "grammar": body.grammar}
 
 
-def _check_able(request: Request, body: Body, backend: Backend) -> None:
+def _check_able(request: Request, body: Body, backend: Able) -> None:
     """Raise Refused for what this backend can't do."""
     going_on = isinstance(body, ChatBody) and bool(body.continue_final_message)
     form = "response_format" if request.grammar == JSON_OBJECT else "grammar"

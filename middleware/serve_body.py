@@ -190,7 +190,11 @@ class Given:
     @classmethod
     def of(cls, raw: bytes) -> Given:
         """Read a body. Raises Refused."""
-        tree = _tree(raw)
+        return cls.among(_tree(raw))
+
+    @classmethod
+    def among(cls, tree: Mapping[str, Any]) -> Given:
+        """The fields of a body that was read. Raises Refused."""
         fields = {name: value for name, value in tree.items() if value is not None}
         for name in list(fields):
             if name in NEUTRAL:

@@ -11,6 +11,7 @@ from tersely.contracts import Stage
 from tersely.errors import ConfigError
 from tersely.middleware import wrap_langchain, wrap_sdk
 from tersely.middleware.pipeline import Pipeline, pipeline_of
+from tersely.middleware.points import SotLike
 from tersely.middleware.scope import Override
 from tersely.middleware.session import Session
 from tersely.middleware.wrapping import Wrapping
@@ -27,6 +28,7 @@ def wrap(
     budget: BudgetLike = None,
     session: Session | str | None = None,
     strict: bool | None = None,
+    sot: SotLike | None = None,
 ) -> C:
     """Make a client that compresses every prompt before it is sent.
 
@@ -37,11 +39,19 @@ def wrap(
 
     The settings go before the pipeline's own; `tersely.override` goes before both, and one call
     before all: `extra_body={"tersely": {"mode": "off"}}`, with a LangChain model
-    `model.invoke(prompt, tersely={"mode": "off"})`. Raises ConfigError for a client of an
-    unknown type, or a setting that can't work.
+    `model.invoke(prompt, tersely={"mode": "off"})`.
+
+    With `sot` answers that make several points are written point by point, all at the same time:
+    "auto" where the question suits, "force" wherever it can be done, or a mapping of these settings
+    of the plan, with "mode" and "deadline" (seconds) beside them. What the client gives is an
+    ordinary answer, whole or streamed; `tersely.sot.last_account()` tells how it came about. Chat
+    completions and Anthropic's messages are answered so. What does not suit (tools, a form of the
+    answer, several answers, stop strings, ...) is sent as it is.
+
+    Raises ConfigError for a client of an unknown type, or a setting that can't work.
     """
     settings = Override.of(
-        {"mode": mode, "budget": budget, "session": session, "strict": strict},
+        {"mode": mode, "budget": budget, "session": session, "strict": strict, "sot": sot},
     )
     if wrap_sdk.fits(client):
         return wrap_sdk.dress(client, Wrapping(pipeline_of(pipeline), settings))

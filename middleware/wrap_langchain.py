@@ -20,6 +20,10 @@ from typing import Any, TypeVar
 from pydantic import PrivateAttr
 
 from tersely.middleware import desk
+from tersely.middleware import points_langchain as points
+from tersely.middleware.points import untouched
+from tersely.middleware.prompted import asked_by
+from tersely.middleware.scope import Override
 from tersely.middleware.wrapping import ASKED, Wrapping
 
 C = TypeVar("C")
@@ -79,6 +83,7 @@ def dressed(base: Any) -> Any:
         name: _told_to_caller(base, name) for name in ("ainvoke", "abatch", "astream", "batch")
     }
     body |= {"configurable_fields": _configurable(base), "__reduce_ex__": _reduced}
+    body["__call__"] = asked_by
     made = _named(base, base, body | {"_tersely": PrivateAttr()})
     made._tersely_base = base
     return made
@@ -121,7 +126,10 @@ def _working(model: object) -> Iterator[None]:
 def _generating(own: Method) -> Method:
     @wraps(own)
     def _generate(self: Any, messages: Any, *args: Any, **kwargs: Any) -> Any:
-        messages = _compressed(self, messages, kwargs)
+        messages, wishes = _compressed(self, messages, kwargs)
+        turn = _turn(self, messages, wishes, args, kwargs, blocking=True)
+        if turn and (result := points.answered(turn)):
+            return result
         with _working(self):
             return own(self, messages, *args, **kwargs)
 
@@ -131,7 +139,10 @@ def _generating(own: Method) -> Method:
 def _agenerating(own: Method) -> Method:
     @wraps(own)
     async def _agenerate(self: Any, messages: Any, *args: Any, **kwargs: Any) -> Any:
-        messages = await _acompressed(self, messages, kwargs)
+        messages, wishes = await _acompressed(self, messages, kwargs)
+        turn = _turn(self, messages, wishes, args, kwargs)
+        if turn and (result := await points.aanswered(turn)):
+            return result
         with _working(self):
             return await own(self, messages, *args, **kwargs)
 
@@ -140,8 +151,11 @@ def _agenerating(own: Method) -> Method:
 
 def _streaming(own: Method) -> Method:
     @wraps(own)
-    def _stream(self: Any, messages: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        messages = _compressed(self, messages, kwargs)
+    def _stream(self: Any, messages: Any, *args: Any, **kwargs: Any) -> Generator[Any, None, None]:
+        messages, wishes = _compressed(self, messages, kwargs)
+        turn = _turn(self, messages, wishes, args, kwargs, name=own.__name__, blocking=True)
+        if turn and (yield from points.streamed(turn)):
+            return
         with closing(_each(own(self, messages, *args, **kwargs))) as chunks:
             while True:
                 # only while the model itself runs: between chunks its caller may use it anew
@@ -162,7 +176,15 @@ def _each(chunks: Iterable[Any]) -> Generator[Any, None, None]:
 def _astreaming(own: Method) -> Method:
     @wraps(own)
     async def _astream(self: Any, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        messages = await _acompressed(self, messages, kwargs)
+        messages, wishes = await _acompressed(self, messages, kwargs)
+        if turn := _turn(self, messages, wishes, args, kwargs, name=own.__name__):
+            done = False
+            async with aclosing(points.astreamed(turn)) as made:
+                async for piece in made:
+                    done = True
+                    yield piece
+            if done:
+                return
         async with aclosing(own(self, messages, *args, **kwargs)) as chunks:
             while True:
                 with _working(self):
@@ -207,23 +229,58 @@ def _told_to_caller(base: Any, name: str) -> property:
     return property(method)
 
 
-def _compressed(model: Any, messages: Any, kwargs: dict[str, Any]) -> Any:
-    """The messages to send instead; what the caller asks of us leaves `kwargs`."""
+def _compressed(model: Any, messages: Any, kwargs: dict[str, Any]) -> tuple[Any, Override | None]:
+    """The messages to send instead, and what holds for this call (None: it was seen to before).
+
+    What the caller asks of us leaves `kwargs`.
+    """
     asked = _asked(kwargs)
     if _inside.get() is model:
-        return messages
+        return messages, None
     wrapping: Wrapping = model._tersely
     wishes = wrapping.wishes(asked)
-    return wrapping.run(messages, wishes, surface=SURFACE, model=_name(model)).output
+    return wrapping.run(messages, wishes, surface=SURFACE, model=_name(model)).output, wishes
 
 
-async def _acompressed(model: Any, messages: Any, kwargs: dict[str, Any]) -> Any:
+async def _acompressed(
+    model: Any, messages: Any, kwargs: dict[str, Any]
+) -> tuple[Any, Override | None]:
     asked = _asked(kwargs)
     if _inside.get() is model:
-        return messages
+        return messages, None
     wrapping: Wrapping = model._tersely
     wishes = wrapping.wishes(asked)
-    return (await wrapping.arun(messages, wishes, surface=SURFACE, model=_name(model))).output
+    result = await wrapping.arun(messages, wishes, surface=SURFACE, model=_name(model))
+    return result.output, wishes
+
+
+def _turn(
+    model: Any,
+    messages: Any,
+    wishes: Override | None,
+    args: tuple[Any, ...],
+    kwargs: Any,
+    *,
+    name: str = "",
+    blocking: bool = False,
+) -> points.Turn | None:
+    """The call as a plan may answer it; None where no plan is wished for, or none can."""
+    if wishes is None or wishes.sot is None:
+        return None
+    if name.endswith("_events"):
+        untouched("a stream of events is wanted, and a plan has none")
+        return None
+    stop = args[0] if args else kwargs.get("stop")
+    settings = {k: v for k, v in kwargs.items() if k not in ("stop", "run_manager")}
+    return points.Turn(
+        plain=undressed(model),
+        points=wishes.sot,
+        model=_name(model),
+        messages=messages,
+        stop=stop,
+        settings=settings,
+        blocking=blocking,
+    )
 
 
 def _asked(kwargs: dict[str, Any]) -> Any:

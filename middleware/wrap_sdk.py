@@ -8,9 +8,7 @@ replaces it, and then prompts would go out uncompressed and nobody would know.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, wraps
 from inspect import iscoroutinefunction
@@ -20,6 +18,8 @@ from typing import Any, TypeVar
 from tersely.errors import ConfigError
 from tersely.middleware.passage import Result
 from tersely.middleware.scope import Override
+from tersely.middleware.wrap_call import one_request, under_way
+from tersely.middleware.wrap_points import real_of, view_of
 from tersely.middleware.wrapping import ASKED, Wrapping
 
 C = TypeVar("C")
@@ -70,6 +70,8 @@ def undressed(client: C) -> C:
 def _in(wrapping: Wrapping, client: C) -> C:
     """Put a client in our type, which nobody else holds yet."""
     kind: Any = type(client)
+    http = client.__dict__["_client"]
+    client.__dict__["_client"] = view_of(http) if wrapping.settings.sot else real_of(http)
     client.__class__ = dressed(kind)
     client.__dict__["_tersely"] = wrapping
     return client
@@ -84,29 +86,6 @@ def dressed(base: Any) -> Any:
     copy = _copying(base)
     body |= {"copy": copy, "with_options": copy, "_tersely_base": base}
     return new_class(base.__name__, (base,), exec_body=lambda space: space.update(body))
-
-
-@dataclass(slots=True)
-class Memo:
-    """The body of the request under way, as it was given and as it is sent.
-
-    The hook runs for every attempt. All send the same bytes, and the pipeline runs once.
-    """
-
-    given: Any = None
-    sent: Mapping[str, Any] | None = None
-
-
-_memo: ContextVar[Memo | None] = ContextVar("tersely_request", default=None)
-
-
-@contextmanager
-def _one_request() -> Iterator[None]:
-    token = _memo.set(Memo())
-    try:
-        yield
-    finally:
-        _memo.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +106,13 @@ class Outgoing:
             return None
         # a later key wins, as when the SDK puts `extra_body` into the body
         body = {**given, **(options.extra_json or {})}
-        return cls(options, surface, body, wrapping.wishes(body.pop(ASKED, None)))
+        asked = body.pop(ASKED, None)
+        wishes = wrapping.wishes(asked)
+        if asked and asked.get("sot") and wrapping.settings.sot is None:
+            raise ConfigError("sot is for clients that were wrapped with it: wrap(client, sot=...)")
+        if memo := under_way():
+            memo.options, memo.surface, memo.points = options.model_copy(), surface, wishes.sot
+        return cls(options, surface, body, wishes)
 
     def with_body(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """The fields of the options that change when this body is sent."""
@@ -146,7 +131,7 @@ def surface_of(options: Any) -> str:
 
 def _from_earlier(options: Any) -> Any:
     """The options as an earlier attempt of the same request sent them; None at the first."""
-    memo = _memo.get()
+    memo = under_way()
     if memo is None or memo.sent is None or memo.given is not options.json_data:
         return None
     return options.model_copy(update=memo.sent)
@@ -155,7 +140,7 @@ def _from_earlier(options: Any) -> Any:
 def _for_now(outgoing: Outgoing, result: Result) -> Any:
     """The options with the compressed body, noted for attempts that follow."""
     sent = outgoing.with_body(result.output)
-    if memo := _memo.get():
+    if memo := under_way():
         memo.given, memo.sent = outgoing.options.json_data, sent
     return outgoing.options.model_copy(update=sent)
 
@@ -164,7 +149,7 @@ def _hooks(base: Any) -> tuple[Hook, ...]:
     """What a client does otherwise than its own type."""
 
     def request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with _one_request():
+        with one_request(self):
             return base.request(self, *args, **kwargs)
 
     def _prepare_options(self: Any, options: Any) -> Any:
@@ -175,7 +160,7 @@ def _hooks(base: Any) -> tuple[Hook, ...]:
 
 def _ahooks(base: Any) -> tuple[Hook, ...]:
     async def request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with _one_request():
+        with one_request(self):
             return await base.request(self, *args, **kwargs)
 
     async def _prepare_options(self: Any, options: Any) -> Any:

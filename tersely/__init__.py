@@ -15,6 +15,7 @@ __all__ = [
     "optimize",
     "override",
     "session",
+    "sot",
     "stage",
     "wrap",
 ]
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tersely.middleware.decorator import optimize
     from tersely.middleware.pipeline import Pipeline, compress
     from tersely.middleware.scope import last_report, override, session
+    from tersely.middleware.sot import sot
     from tersely.middleware.wrap import wrap
     from tersely.prompt import Prompt, Segment
     from tersely.registry import stage
@@ -40,6 +42,7 @@ else:  # hidden from type checkers, which would otherwise believe every name
         "optimize": "tersely.middleware.decorator",
         "override": "tersely.middleware.scope",
         "session": "tersely.middleware.scope",
+        "sot": "tersely.sot",
         "stage": "tersely.registry",
         "wrap": "tersely.middleware.wrap",
     }
@@ -49,6 +52,8 @@ else:  # hidden from type checkers, which would otherwise believe every name
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
+        if name == "sot":  # the room of that name, which can be called
+            return import_module("tersely.sot")
         return getattr(import_module(_HOME[name]), name)
 
     def __dir__() -> list[str]:

@@ -16,9 +16,9 @@ from openai_calls import CHAT, ask, mode
 
 import tersely
 from tersely.errors import ConfigError
-from tersely.middleware import wrap_sdk
 from tersely.middleware.pipeline import Pipeline
 from tersely.middleware.scope import Override
+from tersely.middleware.wrap_call import under_way
 from tersely.middleware.wrap_sdk import Outgoing
 from tersely.middleware.wrapping import Wrapping
 
@@ -155,7 +155,7 @@ def test_nothing_is_held_after_a_request(server: Loopback, client: Any) -> None:
     server.faults.append(400)
     with pytest.raises(openai.BadRequestError):
         ask(wrapped)
-    assert wrap_sdk._memo.get() is None
+    assert under_way() is None
 
 
 JSON = st.recursive(
