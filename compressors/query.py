@@ -9,20 +9,16 @@ import numpy as np
 from pydantic import Field
 
 from tersely.compressors.prune import Pruner, apart
-from tersely.compressors.sentences import similarity
+from tersely.compressors.sentences import AUTO, chosen, similarity
 from tersely.contracts import Context
 from tersely.documents import documents_of, named_in, titled, titles_of
-from tersely.errors import missing, require
+from tersely.errors import require
 from tersely.lexical import centrality, relevance, standardised
-from tersely.models import at_hand, resolve
+from tersely.models import resolve
 from tersely.nearby import smoothed
 from tersely.order import Order, labelled
 from tersely.prompt import Prompt, Segment, Span
 from tersely.units import Bools, Floats, Ints, Units, split
-
-AUTO = "auto"
-DEFAULT = "minilm"
-"""The encoder that `auto` takes when it is here."""
 
 BEST = 2
 """Documents from which the next step is taken."""
@@ -90,19 +86,8 @@ class Query(Pruner):
             return
         if self.lexical:
             yield self.lexical, relevance(texts, prompt.question)
-        if self.meaning and (encoder := self._encoder(context)):
+        if self.meaning and (encoder := chosen(self.encoder, self.name, context)):
             yield self.meaning, similarity(titled(units), prompt.question, encoder, context)
-
-    def _encoder(self, context: Context) -> str:
-        """The encoder to take, and a word in the report when there is none."""
-        if self.encoder != AUTO:
-            return self.encoder
-        lacking = missing("sentence_transformers")
-        if not lacking and at_hand(DEFAULT):
-            return DEFAULT
-        mend = "pip install 'tersely[rag]'" if lacking else f"tersely models pull {DEFAULT}"
-        context.say(f"query: scored by words alone, for meaning as well: {mend}")
-        return ""
 
 
 def _named(values: Floats, units: Sequence[Units], groups: Ints, question: str) -> Bools:

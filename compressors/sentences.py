@@ -10,11 +10,16 @@ from numpy.typing import NDArray
 from tersely.compressors.memory import Memory, key_of
 from tersely.compressors.paced import Pace
 from tersely.contracts import Context
-from tersely.models import resolve
+from tersely.errors import missing
+from tersely.models import at_hand, resolve
 from tersely.units import Floats
 from tersely.weights import Encoder, Precision, encoder, prompts
 
 Vectors = NDArray[np.float32]
+
+AUTO = "auto"
+DEFAULT = "minilm"
+"""The encoder that `auto` takes when it is here."""
 
 BATCH = 8192
 """Characters in one call of the model: between two calls the time budget is looked at."""
@@ -37,6 +42,18 @@ MEMORY: Memory[Vectors] = Memory(REMEMBERED)
 
 PACE = Pace()
 """So that work which can't be done in time is not begun."""
+
+
+def chosen(encoder: str, stage: str, context: Context) -> str:
+    """The encoder that a stage takes, and a word in the report when there is none."""
+    if encoder != AUTO:
+        return encoder
+    lacking = missing("sentence_transformers")
+    if not lacking and at_hand(DEFAULT):
+        return DEFAULT
+    mend = "pip install 'tersely[rag]'" if lacking else f"tersely models pull {DEFAULT}"
+    context.say(f"{stage}: scored by words alone, for meaning as well: {mend}")
+    return ""
 
 
 def similarity(texts: Sequence[str], question: str, model: str, context: Context) -> Floats:

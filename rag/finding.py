@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, Protocol, overload
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation, ValidationError
 
+from tersely.diversity import mmr, near_duplicates
 from tersely.errors import ConfigError, StageError, first_fault
 from tersely.lexical import standardised, terms_of
-from tersely.rag.diversity import mmr, near_duplicates
 from tersely.rag.documents import KEY
 from tersely.rag.fusion import min_max, reciprocal_ranks
 from tersely.rag.rerank import Reranks, as_reranker

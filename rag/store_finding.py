@@ -104,7 +104,7 @@ class Finding(VectorStore):
         filter: Any = None,
         **kwargs: Any,
     ) -> list[Document]:
-        from tersely.rag.diversity import mmr
+        from tersely.diversity import mmr
 
         with self.shelf.reading():
             found = self.shelf.dense(embedding, max(k, fetch_k), filter)

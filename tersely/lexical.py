@@ -52,16 +52,28 @@ def centrality(texts: Sequence[str]) -> Floats:
 
     Shape: (texts,). Radev et al. 2004, https://doi.org/10.1016/j.ipm.2003.10.006.
     """
-    rows, columns, counts = _counted([terms_of(text) for text in texts])
+    width, rows, columns, weights = tf_idf(texts)
     if not len(rows):
         return np.zeros(len(texts))
+    mean = np.bincount(columns, weights, width)
+    similar = np.bincount(rows, weights * mean[columns], len(texts))
+    return similar / np.linalg.norm(mean)
+
+
+def tf_idf(texts: Sequence[str]) -> tuple[int, Ints, Ints, Floats]:
+    """Texts as weights of their words, by how often these stand there and how rare they are.
+
+    How many different words there are; then for every different word of every text, in the order
+    of the texts: the text, the word's number, its weight. The weights of one text have the length
+    1. Shape of the three: (words of all texts,).
+    """
+    rows, columns, counts = _counted([terms_of(text) for text in texts])
+    if not len(rows):
+        return 0, rows, columns, np.zeros(0)
     spread = np.bincount(columns)
     weights = np.log1p(counts) * np.log1p(len(texts) / spread[columns])
     norms = np.sqrt(np.bincount(rows, weights**2, len(texts)))
-    weights = weights / norms[rows]
-    mean = np.bincount(columns, weights)
-    similar = np.bincount(rows, weights * mean[columns], len(texts))
-    return similar / np.linalg.norm(mean)
+    return len(spread), rows, columns, weights / norms[rows]
 
 
 def standardised(scores: Floats) -> Floats:

@@ -28,6 +28,7 @@ STAGES: dict[str, str] = {
     "cot_influx": "tersely.compressors.cot_influx:CoTInflux",
     "dynaicl": "tersely.compressors.dynaicl:DynaICL",
     "ensemble": "tersely.compressors.ensemble:Ensemble",
+    "extractive": "tersely.compressors.extractive:Extractive",
     "lexical": "tersely.compressors.lexical:Lexical",
     "llmlingua": "tersely.compressors.llmlingua:LLMLingua",
     "llmlingua2": "tersely.compressors.llmlingua2:LLMLingua2",

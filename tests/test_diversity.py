@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from tersely.rag.diversity import mmr, near_duplicates
+from tersely.diversity import mmr, near_duplicates
 
 SAID = "The kettle on the second shelf holds nearly two litres of water and is blue."
 

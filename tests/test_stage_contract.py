@@ -33,6 +33,10 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"recipes": ["lexical", {"random": {"unit": "sentence"}}]},
         {"recipes": [{"random": {"unit": "token"}}, "lexical"], "weights": [0.5, 2]},
     ),
+    "extractive": (
+        {"encoder": ""},
+        {"unit": "line", "encoder": "", "centrality": "centroid", "diversity": 0, "fill": "word"},
+    ),
     "lexical": ({}, {"unit": "paragraph", "document": 0, "fill": None}),
     "llmlingua": ({}, {"unit": "token", "coarse": 1}),
     "llmlingua2": (

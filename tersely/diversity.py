@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import regex
@@ -32,6 +32,16 @@ def mmr(vectors: Vectors, relevance: Floats, k: int, weight: float = 0.5) -> Int
     from 0 to 1, as cosines do. Shape: (min(k, rows),). Maximal marginal relevance, Carbonell and
     Goldstein 1998, https://doi.org/10.1145/290941.291025.
     """
+    return mmr_by(lambda row: vectors @ vectors[row], relevance, k, weight)
+
+
+def mmr_by(
+    likeness: Callable[[int], Floats | Vectors], relevance: Floats, k: int, weight: float = 0.5
+) -> Ints:
+    """The same where `likeness` tells how like all rows are to one of them. Shape: (min(k, rows),).
+
+    It is asked once for each row that is taken.
+    """
     gains = weight * np.asarray(relevance, np.float64)
     nearest = np.full(len(gains), -np.inf)
     taken = np.zeros(min(max(k, 0), len(gains)), np.int64)
@@ -41,7 +51,7 @@ def mmr(vectors: Vectors, relevance: Floats, k: int, weight: float = 0.5) -> Int
         best = int(np.argmax(np.where(open_, worth, -np.inf)))
         taken[step] = best
         open_[best] = False
-        nearest = np.maximum(nearest, vectors @ vectors[best])
+        nearest = np.maximum(nearest, likeness(best))
     return taken
 
 

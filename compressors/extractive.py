@@ -1,0 +1,123 @@
+"""Summarise by the sentences that say most of the whole, and none of it twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from tersely.compressors.graph import Likeness, likeness, walked
+from tersely.compressors.prune import Pruner, apart
+from tersely.compressors.sentences import AUTO, chosen, similarity
+from tersely.contracts import Context
+from tersely.diversity import mmr_by
+from tersely.documents import documents_of
+from tersely.errors import require
+from tersely.lexical import relevance, standardised
+from tersely.models import resolve
+from tersely.nearby import smoothed
+from tersely.prompt import Prompt
+from tersely.units import Floats, Ints, Unit, Units
+
+MOST = 4000
+"""Sentences up to which each is compared with each."""
+
+
+class Extractive(Pruner):
+    """An extractive summary: the sentences that say most, in their own words and order.
+
+    A sentence is worth what it says of the whole: by `centrality` "graph" it is ranked by those
+    that resemble it (LexRank), by "centroid" by how near it is to the mean of all. With a question
+    it is worth most what answers it, by words (BM25) and by meaning, together with its neighbours
+    up to `reach` characters; `central` is what the whole counts beside that, and the graph is
+    walked from what answers. What resembles a sentence that is taken already is worth less
+    (maximal marginal relevance): `diversity` is the part of that, 0 for none.
+
+    Sentences are compared by meaning where an encoder is at hand, else by their words: `encoder`
+    is a name of ours, a folder or hub id; "auto" is MiniLM if it is on this machine, and "" never
+    takes one. Only whole sentences are kept, as many as the budget holds; a budget too small for
+    any leaves a mark. Texts of more than 4000 sentences are summarised by "centroid" and without
+    `diversity`, whatever is set.
+    """
+
+    name = "extractive"
+    paper = "Erkan and Radev 2004, https://arxiv.org/abs/1109.2128"
+
+    unit: Literal["sentence", "line", "paragraph"] = "sentence"
+    fill: Unit | None = None
+    encoder: str = AUTO
+    centrality: Literal["graph", "centroid"] = "graph"
+    central: float = Field(default=0.5, ge=0)
+    diversity: float = Field(default=0.2, ge=0, lt=1)
+    reach: float = Field(default=500, ge=0)
+
+    def ready(self) -> None:
+        if self.encoder not in ("", AUTO):
+            require("sentence_transformers", extra="rag")
+            resolve(self.encoder)
+
+    def values(self, units: Sequence[Units], prompt: Prompt, context: Context) -> Sequence[Floats]:
+        texts = [text for one in units for text in one.texts]
+        if not texts:
+            return [np.zeros(0) for _ in units]
+        encoder = chosen(self.encoder, self.name, context)
+        compared = likeness(texts, encoder, context)
+        scores = self._scores(texts, units, compared, encoder, (prompt, context))
+        order = np.argsort(-scores, kind="stable")
+        if self.diversity and len(texts) <= MOST:
+            most = _most(texts, prompt, context)
+            order = _unlike(compared, scores, order, most, 1 - self.diversity)
+        values = np.empty(len(texts))
+        values[order] = np.arange(len(texts), 0, -1)
+        return apart(values, units)
+
+    def _scores(
+        self,
+        texts: Sequence[str],
+        units: Sequence[Units],
+        compared: Likeness,
+        encoder: str,
+        asked: tuple[Prompt, Context],
+    ) -> Floats:
+        """What each sentence is worth by itself. Shape: (texts,)."""
+        prompt, context = asked
+        answers = np.zeros(len(texts))
+        if prompt.question:
+            answers = standardised(relevance(texts, prompt.question))
+            if encoder:
+                answers += standardised(similarity(texts, prompt.question, encoder, context))
+            answers = smoothed(answers, units, documents_of(units), self.reach)
+        if answers.any() and not self.central:
+            return answers
+        if self.centrality == "centroid" or len(texts) > MOST:
+            whole = compared.central()
+        else:
+            whole = walked(compared, _share(answers), context)
+        if not answers.any():
+            return whole
+        return standardised(answers) + self.central * standardised(whole)
+
+
+def _share(answers: Floats) -> Floats:
+    """Where walks begin: at the better half of what answers. Shape: (texts,)."""
+    return np.maximum(answers - np.median(answers), 0.0)
+
+
+def _most(texts: Sequence[str], prompt: Prompt, context: Context) -> int:
+    """How many sentences the budget can hold at most: those beyond need no comparing."""
+    shut = context.tokens(prompt.with_texts(dict.fromkeys(prompt.open, "")))
+    left = context.tokens(prompt) if context.limit is None else context.limit - shut
+    costs = np.cumsum(np.sort(context.tokens_of(texts)))
+    return int(np.searchsorted(costs, max(left, 0), "right")) + 1
+
+
+def _unlike(compared: Likeness, scores: Floats, order: Ints, most: int, weight: float) -> Ints:
+    """The best sentences that are unlike each other, then the rest. Shape: (texts,)."""
+    spread = float(np.ptp(scores))
+    even = (scores - scores.min()) / spread if spread > 0 else np.zeros(len(scores))
+    taken = mmr_by(compared.to, even, most, weight)
+    left = np.ones(len(scores), np.bool_)
+    left[taken] = False
+    return np.concatenate((taken, order[left[order]]))
