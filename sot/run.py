@@ -94,6 +94,8 @@ class Run:
         """Show what can be shown by now."""
         for piece in self.telling.due(self.jobs):
             yield from plans.say(piece)
+        if self.context.watch:
+            self.context.watch([job.seen for job in self.jobs])
 
     def noted(self, program: Program, purpose: str) -> Program:
         """A program whose calls are counted; their answers are used up, not told."""

@@ -99,6 +99,11 @@ class Job:
             calls=self.asked,
         )
 
+    @property
+    def seen(self) -> PointTold:
+        """What there is of it by now."""
+        return replace(self.told, text=self.text, state=self.state or "open")
+
     def write(self, asking: Asking, purpose: str = "") -> Generator[Step, Reply, None]:
         """The program that writes it. It raises nothing: `state` tells how it ended."""
         self.state, self.reason = None, ""

@@ -126,14 +126,15 @@ class PointTold:
     """What became of one point of an answer whose points were written side by side.
 
     `heading` is its line of the skeleton, and `text` what was written to it. It is `whole`, or
-    `cut` (its end is missing), or `lost`: then it has no text, and `reason` tells why. `calls` is
-    how often it was asked for.
+    `cut` (its end is missing), or `lost`: then it has no text, and `reason` tells why. While it is
+    still written it is `open` to who watches (see `Context.watch`). `calls` is how often it was
+    asked for.
     """
 
     number: int
     heading: str
     text: str = ""
-    state: Literal["whole", "cut", "lost"] = "whole"
+    state: Literal["whole", "cut", "lost", "open"] = "whole"
     reason: str = ""
     calls: int = 0
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
 from tersely.budget import Budget
 from tersely.errors import OutOfTime
 from tersely.prompt import Kind, Prompt
+
+if TYPE_CHECKING:
+    from tersely.account import PointTold
 
 Need = Literal["question", "causal_lm", "classifier", "encoder", "llm", "embeds", "syntax"]
 """What a stage can't work without: a question, weights of a kind, a backend, soft prompts."""
@@ -63,7 +66,8 @@ class Context:
     `limit` is the number of tokens that the whole prompt may have when the stage is done
     (None: not bounded). `only` are the kinds that this run is about (empty: all that the
     stage takes). `deadline` is a moment of `time.monotonic`. Counts of texts that were
-    seen before are remembered for as long as the context lives.
+    seen before are remembered for as long as the context lives. A plan that writes several points
+    at the same time tells them all to `watch` whenever more has come of one.
     """
 
     count: TokenCounter
@@ -73,6 +77,7 @@ class Context:
     deadline: float | None = None
     seed: int = 0
     backend: Backend | None = None
+    watch: Callable[[Sequence[PointTold]], None] | None = None
     _counts: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
     _said: list[str] = field(default_factory=list, repr=False, compare=False)
 
