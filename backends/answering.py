@@ -97,6 +97,11 @@ def check(request: Request) -> None:
         raise ConfigError(f"temperature must not be below 0, was {request.temperature}")
     if not 0 < request.top_p <= 1:
         raise ConfigError(f"top_p must be above 0 and at most 1, was {request.top_p}")
+    if request.model:
+        raise ConfigError(
+            f"this backend is one model, and model={request.model!r} was asked for: put several"
+            " together by tersely.backends.several"
+        )
     if request.alternatives < 0:
         raise ConfigError(f"alternatives must not be below 0, was {request.alternatives}")
     if not 0 < request.repetition_penalty < inf:

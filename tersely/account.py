@@ -15,7 +15,8 @@ class Call:
 
     `prompt` is counted as the context counts, `completion` as the backend tells it, or else as
     the context counts. `wasted` are those tokens made that did not come into the answer, and
-    `cached` those of the prompt that the backend told it had read before.
+    `cached` those of the prompt that the backend told it had read before. `model` is the one of
+    several that was asked.
     """
 
     purpose: str
@@ -23,6 +24,7 @@ class Call:
     completion: int
     wasted: int = 0
     cached: int = 0
+    model: str = ""
 
     @property
     def tokens(self) -> int:

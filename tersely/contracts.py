@@ -27,6 +27,7 @@ Capability = Literal[
     "mixes",
     "grammar",
     "repetition_penalty",
+    "models",
     "prefix_sharing",
     "stream",
     "parallel",
@@ -35,7 +36,8 @@ Capability = Literal[
 
 `alternatives`: it tells the likeliest tokens at each place. `prefill`: a last turn of the
 assistant is gone on with. `mixes`: it answers several prompts with one answer (see `Mixing`).
-`grammar` and `repetition_penalty`: it keeps to those of a request.
+`grammar` and `repetition_penalty`: it keeps to those of a request. `models`: it has several, and a
+request may name the one that is to answer.
 """
 
 
@@ -181,8 +183,9 @@ class Request:
 
     `grammar` is one in GBNF that the whole answer must follow (capability `grammar`), and
     `repetition_penalty` divides what makes a token likely that the prompt or the answer has already
-    (capability of that name; Keskar et al. 2019, https://arxiv.org/abs/1909.05858). A backend
-    without the capability refuses: ask it first.
+    (capability of that name; Keskar et al. 2019, https://arxiv.org/abs/1909.05858). `model` names
+    one of several (capability `models`; empty: the backend's own choice). A backend without the
+    capability refuses: ask it first.
     """
 
     prompt: Prompt
@@ -196,6 +199,7 @@ class Request:
     raw: bool = False
     grammar: str = ""
     repetition_penalty: float = 1.0
+    model: str = ""
 
 
 FinishReason = Literal["stop", "length", "cancelled", "other"]

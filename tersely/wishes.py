@@ -13,6 +13,7 @@ def wishes(request: Request) -> list[Capability]:
     asked: dict[Capability, bool] = {
         "grammar": bool(request.grammar.strip()),
         "repetition_penalty": request.repetition_penalty != 1,
+        "models": bool(request.model),
     }
     return [wish for wish, wanted in asked.items() if wanted]
 
