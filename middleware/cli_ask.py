@@ -18,12 +18,19 @@ from tersely.middleware.cli_options import Display, Source, Wishes
 
 if TYPE_CHECKING:
     from tersely.contracts import Backend
+    from tersely.middleware.points import Points
     from tersely.prompt import Prompt
     from tersely.report import Report
 
 Answer = dict[str, Any]
 
 DEFAULT_MODEL = "smollm2"
+
+SHORTER, LONGER = 256, 1024
+"""Tokens of an answer whose length was not said, in one piece and of several points."""
+
+BROKEN_OFF = 130
+"""The exit code after Ctrl-C."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +73,29 @@ class Server:
 class Asked(Server):
     """Who answers, and how."""
 
-    max_tokens: Annotated[int, Option(help="How long the answer may be.")] = 256
+    max_tokens: Annotated[
+        int | None, Option(help="How long the answer may be: 256 tokens, with --sot 1024.")
+    ] = None
+    sot: Annotated[
+        str | None,
+        Option(help="Write the points of the answer side by side: auto, force or off."),
+    ] = None
     compare: Annotated[
         bool, Option("--compare", help="Show the answer to the full prompt as well.")
     ] = False
+
+    @property
+    def points(self) -> Points | None:
+        """How the points are wanted; None for an answer in one piece. Raises ConfigError."""
+        from tersely.middleware.points import Points
+
+        points = None if self.sot is None else Points.of(self.sot)
+        return points if points and points.plan else None
+
+    @property
+    def room(self) -> int:
+        """How long the answer may be."""
+        return self.max_tokens or (LONGER if self.points else SHORTER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +114,13 @@ class Posed:
     ] = False
     encoding: Annotated[str, Option(help="How the file is encoded.")] = "utf-8"
 
-    def read(self) -> Given:
-        """The text or request. Raises RequestError."""
+    def read(self, question: str | None = None) -> Given:
+        """The text or request; nothing where there is a question, and nobody gives a text.
+
+        Raises RequestError.
+        """
+        if self.text is None and question and typer.get_binary_stream("stdin").isatty():
+            return Given("", "")
         file = None if self.text is None else Path(self.text)
         return read(Source(file=file, as_text=self.as_text, encoding=self.encoding))
 
@@ -119,35 +150,63 @@ def ask(
         if asked.compare:
             raise ConfigError("--compare is for a text: with --index there is no full prompt")
         question = posed.question(wishes.question)
-        ask_index(lookup, question, backend, wishes, asked.max_tokens, display=display, say=say)
+        if asked.points:
+            raise ConfigError("--sot is for a question or a text: with --index leave it out")
+        ask_index(lookup, question, backend, wishes, asked.room, display=display, say=say)
         return
     wishes = replace(wishes, model=wishes.model or DEFAULT_MODEL)
-    before, after, report = _prompts(posed.read(), wishes)
+    before, after, report = _prompts(posed.read(wishes.question), wishes)
     if not (display.quiet or display.as_json):
         tell_report(report)
-    answers = {"compressed": _titled("compressed", backend, after, asked, say)}
+    answers = {"compressed": _titled("compressed", backend, after, asked, display)}
     if asked.compare:
         try:
-            answers["full"] = _titled("full", backend, before, asked, say)
+            answers["full"] = _titled("full", backend, before, asked, display)
         except ContextLengthError as error:  # that is what compressing is for
             answers["full"] = {"error": str(error)}
             tell(f"the full prompt: {error}", "yellow")
     if display.as_json:
         write_json({"answers": answers, "report": report.model_dump(mode="json")})
+    if any(one.get("finish_reason") == "cancelled" for one in answers.values()):
+        raise typer.Exit(BROKEN_OFF)
 
 
-def _titled(name: str, backend: Backend, prompt: Prompt, asked: Asked, say: Say) -> Answer:
+def _titled(name: str, backend: Backend, prompt: Prompt, asked: Asked, display: Display) -> Answer:
     """The answer to one of the prompts, below a title where there are two."""
+    say = _silent if display.as_json else _aloud
     if asked.compare:
         say(f"## The answer to the {name} prompt\n\n")
-    return _answer(backend, prompt, asked.max_tokens, say)
+    if points := asked.points:
+        return _pointed(backend, prompt, asked.room, points, display)
+    return _answer(backend, prompt, asked.room, say)
+
+
+def _pointed(
+    backend: Backend, prompt: Prompt, room: int, points: Points, display: Display
+) -> Answer:
+    """Ask point by point, and tell what it took."""
+    from tersely.contracts import Request
+    from tersely.middleware.cli_sot import answered, told
+    from tersely.middleware.serve_reply import account_of
+
+    loud = not (display.quiet or display.as_json)
+    request = Request(prompt=prompt, max_tokens=room)
+    say = _silent if display.as_json else _aloud
+    answer, account = answered(backend, request, points, say, draw=loud)
+    if account is None:
+        return answer
+    for line in told(account) if loud else ():
+        tell(line, "dim")
+    return {**answer, "sot": account_of(account)}
 
 
 def _prompts(given: Given, wishes: Wishes) -> tuple[Prompt, Prompt, Report]:
     """The prompt in full and compressed, each with the question, and the account of it."""
     request, extra = given.request, wishes.question
     if not given.is_json and wishes.question:
-        request, extra = {"context": given.raw, "question": wishes.question}, None
+        alone = {"messages": [{"role": "user", "content": wishes.question}]}
+        beside = {"context": given.raw, "question": wishes.question}
+        request, extra = beside if given.raw.strip() else alone, None
     result = wishes.compress(request)
     trace = result.trace
     if trace is None or not trace.before.segments:

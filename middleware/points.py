@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any, Literal, get_args
 
 from tersely import plans, registry
-from tersely.account import SotAccount, SotAnswer
+from tersely.account import PointTold, SotAccount, SotAnswer
 from tersely.contracts import Backend, Completion, Context, Request
 from tersely.errors import ConfigError
 from tersely.middleware import scope
@@ -76,9 +76,18 @@ class Beside:
     backend: Billed = field(repr=False)
 
     @classmethod
-    def of(cls, points: Points, request: Request, backend: Backend, model: str) -> Beside:
+    def of(
+        cls,
+        points: Points,
+        request: Request,
+        backend: Backend,
+        model: str,
+        *,
+        watch: Callable[[Sequence[PointTold]], None] | None = None,
+    ) -> Beside:
+        """A request to a backend, whose tokens are counted as this model counts."""
         deadline = None if points.deadline is None else monotonic() + points.deadline
-        context = Context(count=counter(model), deadline=deadline)
+        context = Context(count=counter(model), deadline=deadline, watch=watch)
         billed = Billed(backend, context)
         return cls(points, request, replace(context, backend=billed), billed)
 
