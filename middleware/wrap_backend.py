@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from inspect import iscoroutinefunction
 from typing import Any
@@ -22,6 +22,10 @@ OWN_HEADERS = ("x-stainless-", "____stainless")
 
 PASSING = ("APIConnectionError", "APITimeoutError")
 """Errors of the SDKs without a status, which may pass."""
+
+
+_UNSTOPPED: set[tuple[str, str]] = set()
+"""Where models were met that refuse stop strings, as those that reason do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class SdkBackend:
             return
         hearing, heard = Hearing(), Heard()
         with _translated():
-            parts = await self._opened(request)
+            parts = await self._aopened(request)
             try:
                 async for part in parts:
                     if text := self.shape.heard(heard, part):
@@ -100,6 +104,31 @@ class SdkBackend:
 
     def _opened(self, request: Request) -> Any:
         """The SDK's stream of the events of one call."""
+        try:
+            return self._sent(request)
+        except Exception as error:
+            if not self._minds(request, error):
+                raise
+        return self._sent(request)
+
+    async def _aopened(self, request: Request) -> Any:
+        try:
+            return await self._sent(request)
+        except Exception as error:
+            if not self._minds(request, error):
+                raise
+        return await self._sent(request)
+
+    def _minds(self, request: Request, error: Exception) -> bool:
+        """Whether the model takes no stop strings: it is not sent any more, the plan cuts too."""
+        refused = getattr(error, "status_code", None) == 400 and "stop" in str(error)
+        if refused and request.stop:
+            _UNSTOPPED.add((self.base_url, self.model))
+        return refused and bool(request.stop)
+
+    def _sent(self, request: Request) -> Any:
+        if (self.base_url, self.model) in _UNSTOPPED and request is not self.asked:
+            request = replace(request, stop=())
         sdk: Any = import_module(self.shape.sdk)
         kind = sdk.AsyncStream if iscoroutinefunction(self.client.request) else sdk.Stream
         sent = {
