@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import ClassVar, Literal
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from tersely.asking import question_of
 from tersely.contracts import Context, Request
 from tersely.plans import Reply, Step, Steps
-from tersely.sot.branching import Forks
+from tersely.sot.beginning import begun
 from tersely.sot.items import items_of
 from tersely.sot.plain import plain
 from tersely.sot.probing import named
@@ -18,18 +19,12 @@ from tersely.sot.profile import Profile, stored
 from tersely.sot.router import Router
 from tersely.sot.rules import opted_out
 from tersely.sot.run import FEWEST, Run
-from tersely.sot.shares import Shares, most_points
-from tersely.sot.skeleton import Skeleton
-from tersely.sot.telling import Telling
-from tersely.sot.templates import CHAT, RAW, Layout, Templates
+from tersely.sot.shares import most_points
+from tersely.sot.templates import Templates
 from tersely.sot.walk import Walk
-from tersely.sot.writing import Calls
 
 OUTLINE = 0.5
 """The part of the time that a skeleton may take: the rest is for its points, or a plain answer."""
-
-PARALLEL = 8
-"""Calls under way at once, where a backend does not tell how many it takes."""
 
 
 class Sot(BaseModel):
@@ -53,8 +48,20 @@ class Sot(BaseModel):
     their list may have. `at_once` calls are under way at a time
     (None: as many as the backend says). A point that fails is asked `retries` times more, then
     alone and shorter; it is left out only when that fails too. At the context's deadline what is
-    there is the answer. `unrepeated` leaves out sentences that an earlier point said already. The
-    answer is a `tersely.account.SotAnswer`.
+    there is the answer. `unrepeated` leaves out sentences that an earlier point said already, and
+    `renumbered` counts the points anew where one is missing. The answer is a
+    `tersely.account.SotAnswer`.
+
+    With `grammar` "auto" a backend that keeps to one is held to the form of a skeleton, and a
+    `penalty` on what was said before keeps small models from saying it again. A line that has as
+    large a part of its words in common with an earlier one as `merge`, or is as near to it by the
+    vectors of an `embedder` (an Embedder, or what `registry.embedder` builds: a name, or
+    `{name: settings}`), is left out. A skeleton that is of no use (see `usable.verdict`) is
+    answered plainly.
+
+    `models` are names that the backend knows (capability `models`), the weakest first: each point
+    goes to one by its difficulty (see `difficulty.picked`), and to another where that fails; the
+    last of them writes the skeleton, and a plain answer.
 
     It differs from the paper in all of this but "whole". Raises ConfigError when nothing is asked.
     """
@@ -78,10 +85,16 @@ class Sot(BaseModel):
     at_once: int | None = Field(default=None, ge=1)
     retries: int = Field(default=1, ge=0)
     unrepeated: bool = False
+    grammar: Literal["auto", "off"] = "auto"
+    penalty: float = Field(default=1.15, ge=1)
+    merge: float = Field(default=0.8, gt=0, le=1)
+    embedder: Any = None
+    models: tuple[str, ...] = ()
+    renumbered: bool = False
     templates: Templates | None = None
 
     def steps(self, request: Request, context: Context, /) -> Steps:
-        run = self._run(request, context)
+        run = begun(self, request, context)
         items = items_of(question_of(request.prompt)) if self.items else []
         if refused := (yield from self._refused(run, len(items))):
             return (yield from plain(run, refused))
@@ -98,34 +111,16 @@ class Sot(BaseModel):
         if items:
             run.route = "items"
             run.skeleton.points = items
+            run.telling.head = run.telling.head and partial(run.layout.heading, items=True)
         else:
             program = run.outlined(run.skeleton.most, self.skeleton_tokens)
             walk.outline = run.forks.fork(program, deadline=run.after(OUTLINE))
         return (yield from walk.go())
 
-    def _run(self, request: Request, context: Context) -> Run:
-        """A place to work at."""
-        can = context.backend.capabilities if context.backend else frozenset()
-        goes_on = request.raw or "prefill" in can
-        templates = self.templates or (RAW if request.raw else CHAT)
-        told = (getattr(context.backend, name, None) for name in ("parallel", "batch_size"))
-        known = next((most for most in told if isinstance(most, int) and most > 0), PARALLEL)
-        return Run(
-            name=self.name,
-            request=request,
-            context=context,
-            layout=Layout(request, templates.graph() if self.graph else templates, goes_on=goes_on),
-            forks=Forks(at_once=self.at_once or known, deadline=context.deadline),
-            shares=Shares.of(request.max_tokens, self.reserve if goes_on else 0.0),
-            telling=Telling(unrepeated=self.unrepeated),
-            skeleton=Skeleton(most_points(request.max_tokens, self.points)),
-            calls=Calls(context),
-            retries=self.retries,
-            goes_on=goes_on,
-        )
-
     def _refused(self, run: Run, items: int) -> Generator[Step, Reply, str]:
         """Why the request is to be answered plainly, or ""."""
+        if run.request.grammar.strip():
+            return "the form of the answer is bound"
         if self.gate != "auto":
             return ""
         if reason := opted_out(run.request):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -13,6 +13,7 @@ from tersely.errors import OutOfTime
 from tersely.plans import Reply, Step, Until
 from tersely.sot.branching import Forks, NotAsked, Program, outcome
 from tersely.sot.cutting import joined
+from tersely.sot.difficulty import picked
 from tersely.sot.shares import USUAL, Shares
 from tersely.sot.skeleton import Point, Skeleton
 from tersely.sot.telling import Telling
@@ -28,13 +29,18 @@ LINE = 8
 TRIES = 2
 """How often a skeleton and a plain answer are asked for."""
 
+UNENDED = "the skeleton did not end within its tokens"
+
 FEWEST = 2
 """Points below which there is nothing to write side by side."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """What a plan works with. `jobs` are its points, in their order, and `skeleton` its list."""
+    """What a plan works with. `jobs` are its points, in their order, and `skeleton` its list.
+
+    Of several `models`, from the weakest to the strongest, each point goes to one.
+    """
 
     name: str
     request: Request
@@ -47,6 +53,7 @@ class Run:
     calls: Calls
     retries: int
     goes_on: bool
+    models: Sequence[str] = ()
     route: Literal["items", "skeleton", "plain"] = "skeleton"
     jobs: list[Job] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -79,6 +86,9 @@ class Run:
 
     def job(self, point: Point) -> Job:
         """A point to be written, the last so far."""
+        model, why = picked(point, self.models)
+        if why:
+            self.tell(f"point {point.number} goes to the model {model!r}: {why}")
         job = Job(
             point=point,
             heading=self.layout.heading(point, items=self.route == "items"),
@@ -86,6 +96,8 @@ class Run:
             shares=self.shares,
             retries=self.retries,
             goes_on=self.goes_on,
+            models=self.models,
+            model=model,
         )
         self.jobs.append(job)
         return job
@@ -116,11 +128,14 @@ class Run:
         request = replace(self.layout.outline(most), max_tokens=tokens)
         reason = ""
         for attempt in range(TRIES):
-            self.skeleton = Skeleton(most)
+            self.skeleton = self._new(most)
             purpose = "skeleton, again" if attempt else "skeleton"
             heard, error = yield from outcome(request, until=self._full(most))
             if not isinstance(error, NotAsked):
                 self.calls.note(purpose, request, heard, None)
+            if error is None and heard.finish_reason == "length":
+                self.read(heard.text)
+                return UNENDED
             if error is None:
                 self.skeleton.end(joined(self.layout.opening, heard.text))
                 return ""
@@ -134,12 +149,15 @@ class Run:
         """Read what came of the skeleton so far."""
         self.skeleton.read(joined(self.layout.opening, text))
 
+    def _new(self, most: int) -> Skeleton:
+        return Skeleton(most, self.skeleton.sieve)
+
     def _full(self, most: int) -> Until:
         """Whether a skeleton has all the points that it may."""
         opening = self.layout.opening
 
         def full(text: str) -> bool:
-            skeleton = Skeleton(most)
+            skeleton = self._new(most)
             skeleton.read(joined(opening, text))
             return skeleton.full
 

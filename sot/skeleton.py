@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import regex
 
-from tersely.lexical import terms_of
+from tersely.sot.usable import Sieve
 
-LONGEST = 160
+LONGEST = 200
 """Characters of a point's line that are kept: it is to say what the point is about, no more."""
 
 ITEM = regex.compile(
@@ -27,8 +27,12 @@ NEEDS = regex.compile(
     rf"|[ \t]*\((?:needs|depends on|builds on|after|requires):?[ \t]*{IDS}\)$",
     regex.IGNORECASE,
 )
+HARD = regex.compile(r"[ \t]*\[(?:hard|difficult)\]", regex.IGNORECASE)
 FENCE = regex.compile(r"[ \t]*(?:```|~~~)")
 TAB = 4
+IDLE = 4
+"""Lines in a row that say nothing new, after which nothing new is to be waited for."""
+
 EDGES = " \t*_`\"'“”:;,-–—"  # noqa: RUF001
 
 
@@ -36,13 +40,14 @@ EDGES = " \t*_`\"'“”:;,-–—"  # noqa: RUF001
 class Point:
     """One line of a skeleton: its number, what it is about, and the points it builds on.
 
-    `details` are the lines below it that are nested.
+    `details` are the lines below it that are nested. `hard` is what the line's own tag says.
     """
 
     number: int
     text: str
     needs: tuple[int, ...] = ()
     details: tuple[str, ...] = ()
+    hard: bool = False
 
 
 @dataclass(slots=True)
@@ -50,15 +55,18 @@ class Skeleton:
     """A skeleton in the making. `points` are those whose lines are closed.
 
     A line is closed when the next point begins, or when nothing more comes (`end`). Numbers,
-    bullets and markdown around them are understood; prose, headings and fences are passed over;
-    a point that is only a repetition is merged with the first. No more than `most` points are
-    read: then, or where the list begins anew, it is `full`.
+    bullets and markdown around them are understood; prose, headings and fences are passed over.
+    What the `sieve` keeps out is `left_out`, with the reason; who builds on a repetition builds on
+    the first. No more than `most` points are read: then, or where the list begins anew or says
+    nothing new any more, it is `full`.
     """
 
     most: int = 10
+    sieve: Sieve = field(default_factory=Sieve)
     points: list[Point] = field(default_factory=list)
+    left_out: dict[int, str] = field(default_factory=dict)
     full: bool = False
-    merged: int = 0
+    _idle: int = 0
     _open: Point | None = None
     _read: int = 0
     _indent: int = 0
@@ -66,7 +74,6 @@ class Skeleton:
     _lazy: bool = False
     _apart: bool = False
     _same: dict[int, int] = field(default_factory=dict)
-    _seen: dict[tuple[str, ...], int] = field(default_factory=dict)
 
     def read(self, text: str) -> list[Point]:
         """Go on reading; `text` is all that came so far. The points that were closed by it."""
@@ -125,12 +132,12 @@ class Skeleton:
             return
         last = max(taken, default=0)
         number = told if told and told not in taken else last + 1
-        text, needs = _parted(found["text"], number)
+        text, needs, hard = _parted(found["text"], number)
         if not text:
             return
         if not taken and self._open is None:
             self._indent, self._numbered = indent, bool(found["number"])
-        self._open = Point(number=number, text=text, needs=needs)
+        self._open = Point(number=number, text=text, needs=needs, hard=hard)
         self._apart = False
 
     def _prose(self, line: str) -> None:
@@ -148,13 +155,15 @@ class Skeleton:
         point, self._open = self._open, None
         if point is None:
             return
-        key = _key(point.text)
-        self._same[point.number] = self._seen.setdefault(key, point.number)
-        if self._same[point.number] != point.number:
-            self.merged += 1
-            return
-        self.points.append(point)
-        self.full = self.full or len(self.points) >= self.most
+        reason, same = self.sieve.fault(point.text, self.points)
+        self._same[point.number] = same or point.number
+        if reason:
+            self.left_out[point.number] = f"{point.text!r}: {reason}"
+            self._idle += 1
+        else:
+            self.points.append(point)
+            self._idle = 0
+        self.full = self.full or len(self.points) >= self.most or self._idle >= IDLE
 
 
 def parsed(text: str, most: int = 10) -> list[Point]:
@@ -206,24 +215,20 @@ def _begins(line: str, indent: int) -> bool:
     return len(found["indent"].expandtabs(TAB)) <= indent + 1
 
 
-def _parted(text: str, number: int) -> tuple[str, tuple[int, ...]]:
-    """A line without its number said twice, and without what it builds on, told apart."""
+def _parted(text: str, number: int) -> tuple[str, tuple[int, ...], bool]:
+    """A line without its number said twice, without what it builds on and without its tag."""
     text = text.strip()
     while (again := AGAIN.match(text)) and int(again[1]) == number:
         text = text[again.end() :]
+    text, hard = HARD.subn("", text)
     needs: tuple[int, ...] = ()
     if found := NEEDS.search(text):
         text = text[: found.start()]
         ids = map(int, regex.findall(r"\d{1,3}", found["ids"]))
         needs = tuple(dict.fromkeys(one for one in ids if one != number))
-    return _bare(text)[:LONGEST].rstrip(), needs
+    return _bare(text)[:LONGEST].rstrip(), needs, hard > 0
 
 
 def _bare(text: str) -> str:
     """A line without marks around it; bold parts inside lose theirs."""
     return regex.sub(r"\*\*|__|`", "", text).strip(EDGES)
-
-
-def _key(text: str) -> tuple[str, ...]:
-    """What two lines that say the same have in common."""
-    return tuple(sorted(set(terms_of(text)))) or tuple(text.casefold().split())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 from tersely.lexical import terms_of
 from tersely.sot.cutting import joined
+from tersely.sot.skeleton import Point
 from tersely.sot.writing import Job
 from tersely.units import split
 
@@ -16,12 +17,18 @@ FEWEST_TERMS = 3
 
 @dataclass(slots=True)
 class Telling:
-    """What the caller has seen. `unrepeated` leaves out sentences that an earlier point said."""
+    """What the caller has seen. `unrepeated` leaves out sentences that an earlier point said.
+
+    With a `head`, that makes a point's heading, points are counted anew: no number is missing.
+    """
 
     apart: str = "\n\n"
     unrepeated: bool = False
+    head: Callable[[Point], str] | None = None
     pieces: list[str] = field(default_factory=list)
     repeated: dict[int, list[str]] = field(default_factory=dict)
+    renumbered: dict[int, int] = field(default_factory=dict)
+    _told_of: int = 0
     _place: int = 0
     _heard: set[tuple[str, ...]] = field(default_factory=set)
     _own: set[tuple[str, ...]] = field(default_factory=set)
@@ -52,11 +59,19 @@ class Telling:
         if not text.strip():
             return
         if not self._begun:
-            start = joined(job.heading, text.lstrip(" "))
+            start = joined(self._heading(job), text.lstrip(" "))
             text = (self.apart if self.pieces else "") + start
             self._begun = True
         self.pieces.append(text)
         yield text
+
+    def _heading(self, job: Job) -> str:
+        """How a point begins, and by which number."""
+        self._told_of += 1
+        if self.head is None or job.point.number == self._told_of:
+            return job.heading
+        self.renumbered[job.point.number] = self._told_of
+        return self.head(replace(job.point, number=self._told_of))
 
     def _fresh(self, job: Job, text: str) -> str:
         """The text without sentences that an earlier point has."""

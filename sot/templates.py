@@ -16,6 +16,7 @@ from tersely.asking import NAME, after, before, begun, filled, next_turn, questi
 from tersely.contracts import Request
 from tersely.prompt import Prompt, Segment
 from tersely.sot.cutting import ended
+from tersely.sot.grammar import Form
 from tersely.sot.skeleton import Point, written
 
 KNOWN = frozenset({"number", "next", "point", "details", "most", "parents", "skeleton", "length"})
@@ -29,7 +30,9 @@ class Templates(BaseModel):
     to write, `{details}` below it, `{next}` number, the `{skeleton}` so far, the text of its
     `{parents}`, the `{length}` wanted. `opening` and `heading` are how the answers begin: they
     are forced where the backend goes on with an answer (`prefill`, or raw text), and else put in
-    front. `stops` end a point. Raises ConfigError for a name that nobody fills in.
+    front. `stops` end a point. `formed` asks for a skeleton whose form a grammar holds (empty: as
+    `outline`): what need not be told is not there to be copied. Raises ConfigError for a name that
+    nobody fills in.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +47,7 @@ class Templates(BaseModel):
         " that name what the point is about, and none overlaps with another. Write the list and"
         " nothing else."
     )
+    formed: str = ""
     shown: str = "The points of the answer:\n{skeleton}"
     before_it: str = "What was written to the points that yours builds on:\n{parents}"
     point: str = "You write point {number} and no other: {point}\n{details}Explain it in {length}."
@@ -66,19 +70,30 @@ class Templates(BaseModel):
 
     def graph(self) -> Self:
         """The same, asking for what each point builds on."""
-        builds = (
+        return self._asking_more(
             " Where a point can only be written when another is known, end its line with an arrow"
             " and the numbers of those, as in `3. Costs of both ways <- 1, 2`."
         )
-        return self.model_copy(update={"outline": self.outline + builds})
+
+    def tagged(self) -> Self:
+        """The same, asking which points are hard to write."""
+        return self._asking_more(" Put [hard] behind a point that takes an expert to write.")
+
+    def _asking_more(self, text: str) -> Self:
+        formed = self.formed and self.formed + text
+        return self.model_copy(update={"outline": self.outline + text, "formed": formed})
 
 
-CHAT = Templates()
+CHAT = Templates(
+    formed="Now the points. List the main points of a good answer, each in three to six words, none"
+    " of them twice."
+)
 
 RAW = Templates(
     instruction="Below are a question, the list of the points of its answer, and each point in"
     " two or three sentences.\n\nQuestion:",
     outline="The points of the answer, three to {most}, in three to six words each:",
+    formed="The points of the answer, in three to six words each:",
     shown="The points of the answer, in three to six words each:\n{skeleton}",
     before_it="{parents}",
     point="Point {number} in {length}:",
@@ -91,11 +106,14 @@ RAW = Templates(
 class Layout:
     """The prompts of one answer; `base` is what those of a skeleton and its points begin with.
 
-    `goes_on` tells that the backend takes the beginning of an answer.
+    `goes_on` tells that the backend takes the beginning of an answer. With a `form` the skeleton
+    keeps to it, and says everything itself.
     """
 
-    def __init__(self, request: Request, templates: Templates, *, goes_on: bool) -> None:
-        self.request, self.templates = request, templates
+    def __init__(
+        self, request: Request, templates: Templates, *, goes_on: bool, form: Form | None = None
+    ) -> None:
+        self.request, self.templates, self.form = request, templates, form
         self.goes_on = goes_on or request.raw
         self._asked = _asking(request.prompt)
         self.base = before(self._asked, templates.instruction)
@@ -103,12 +121,21 @@ class Layout:
     @property
     def opening(self) -> str:
         """What a skeleton begins with that the backend does not say."""
-        return self.templates.opening if self.goes_on else ""
+        return self.templates.opening if self.goes_on and self.form is None else ""
+
+    @property
+    def own(self) -> str:
+        """What is said to the model that it is not to say again as a point."""
+        return f"{self.templates.instruction}\n{self._outline}"
 
     def outline(self, most: int) -> Request:
         """The request for a skeleton of at most so many points."""
-        prompt = after(self.base, filled(self.templates.outline, most=str(most)))
-        return self._begun(prompt, self.templates.opening)
+        request = self._begun(after(self.base, filled(self._outline, most=str(most))), self.opening)
+        return request if self.form is None else self.form.put_on(request, most)
+
+    @property
+    def _outline(self) -> str:
+        return (self.templates.formed if self.form else "") or self.templates.outline
 
     def point(
         self,

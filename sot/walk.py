@@ -12,9 +12,10 @@ from tersely.contracts import Request
 from tersely.plans import Reply, Step
 from tersely.sot.branching import Branch
 from tersely.sot.plain import plain
-from tersely.sot.run import WORDS_A_TOKEN, Run
+from tersely.sot.run import UNENDED, WORDS_A_TOKEN, Run
 from tersely.sot.shares import LEAST, USUAL
 from tersely.sot.skeleton import Point
+from tersely.sot.usable import verdict
 from tersely.sot.writing import Asking, Job
 
 
@@ -55,6 +56,8 @@ class Walk:
         points = self._known()
         if len(points) < (self.least if self._listed else max(self.least, 2)):
             return
+        if not self.run.jobs and self._unusable:
+            return
         jobs = {job.point.number: job for job in self.run.jobs}
         for point in points:
             job = jobs.get(point.number) or self.run.job(point)
@@ -64,6 +67,15 @@ class Walk:
         for i, job in enumerate(coming):
             if self._ready(job.point, jobs):
                 self._begin(job, points, len(coming) - i)
+
+    @property
+    def _unusable(self) -> str:
+        """What is wrong with the skeleton as far as it came; "" where nothing is, or none is."""
+        if self.outline is None:
+            return ""
+        if self.outline.ended and self.outline.result == UNENDED:
+            return UNENDED
+        return verdict(self.run.skeleton)
 
     def _known(self) -> list[Point]:
         """The points whose lines are closed."""
@@ -117,10 +129,15 @@ class Walk:
         broken = ""
         if self.outline is not None:
             broken = str(self.outline.error or self.outline.result or "")
+        wrong = self._unusable
         if self.run.jobs:
             if broken:
                 self.run.tell(f"{broken}: its whole lines are the points")
+            elif wrong:
+                self.run.tell(f"the points that were begun stand, though of the skeleton {wrong}")
             return ""
+        if wrong:
+            return broken or f"the skeleton is not usable: {wrong}"
         found = len(self.run.skeleton.points)
         points = "one usable point" if found == 1 else "no usable point"
         return broken or f"the skeleton has {points}"
@@ -146,13 +163,7 @@ class Walk:
     def _told(self) -> SotAnswer:
         """The whole, with all that was lost on the way."""
         run = self.run
-        for job in run.jobs:
-            if job.state != "whole":
-                run.tell(f"point {job.point.number} is {job.state}: {job.reason}")
-        for number, sentences in run.telling.repeated.items():
-            run.tell(f"of point {number}, said before: {' '.join(sentences)}")
-        if run.skeleton.merged:
-            run.tell(f"{run.skeleton.merged} lines of the skeleton said the same as others")
+        _tell_of(run)
         states = {job.state for job in run.jobs}
         if states != {"whole"}:
             run.finish = "other" if "lost" in states and not run.forks.late else "length"
@@ -168,3 +179,18 @@ def _asked(
     so_far: str,
 ) -> Request:
     return run.layout.point(point, skeleton, parents=parents, words=words, so_far=so_far)
+
+
+def _tell_of(run: Run) -> None:
+    """Tell of all that is not in the answer, or stands there by another number."""
+    for job in run.jobs:
+        if job.state != "whole":
+            run.tell(f"point {job.point.number} is {job.state}: {job.reason}")
+    for number, sentences in run.telling.repeated.items():
+        run.tell(f"of point {number}, said before: {' '.join(sentences)}")
+    for number, reason in run.skeleton.left_out.items():
+        run.tell(f"line {number} of the skeleton was left out, {reason}")
+    if failed := run.skeleton.sieve.failed:
+        run.tell(f"points were compared by their words alone: the embedder failed ({failed})")
+    for number, now in run.telling.renumbered.items():
+        run.tell(f"point {number} is number {now} in the answer")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -12,6 +12,7 @@ from tersely.errors import BackendError, OutOfTime
 from tersely.plans import Reply, Step
 from tersely.sot.branching import Branch, NotAsked, outcome
 from tersely.sot.cutting import body, ended, joined, run_on, sure, whole
+from tersely.sot.difficulty import next_model
 from tersely.sot.shares import LEAST, Shares
 from tersely.sot.skeleton import Point
 
@@ -42,13 +43,17 @@ class Calls:
                 completion=tokens,
                 wasted=0 if used is None else max(tokens - count[1], 0),
                 cached=heard.cached_tokens,
+                model=request.model,
             )
         )
 
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """A point in the making. `kept` is what stands of it, `said` what the caller has seen."""
+    """A point in the making. `kept` is what stands of it, `said` what the caller has seen.
+
+    `model` is who is asked for it, of several `models`, and another one where that fails.
+    """
 
     point: Point
     heading: str
@@ -56,6 +61,8 @@ class Job:
     shares: Shares
     retries: int
     goes_on: bool
+    models: Sequence[str] = ()
+    model: str = ""
     room: int = 0
     branch: Branch | None = None
     kept: str = ""
@@ -111,6 +118,8 @@ class Job:
         label = purpose
         while not self.ended:
             request = replace(asking(self.kept), max_tokens=self.room)
+            if self.model:
+                request = replace(request, model=self.model)
             heard, error = yield from outcome(request, until=self._runs_on)
             if isinstance(error, NotAsked):
                 self.lose("the time was up")
@@ -122,6 +131,7 @@ class Job:
             elif not self.ended:
                 failures += 1
                 label = f"{purpose}, again"
+                self.model = next_model(self.model, self.models)
                 self._may_retry(failures)
 
     def lose(self, reason: str) -> None:
