@@ -10,6 +10,7 @@ from tersely.backends.decode import Answer, choose, ends_of
 from tersely.backends.lookup import guesses
 from tersely.backends.memory import holds
 from tersely.backends.packing import packed
+from tersely.backends.places import Places, together
 from tersely.backends.prefix import can_share
 from tersely.backends.reader import Reader
 from tersely.backends.rows import Rows
@@ -37,7 +38,7 @@ class Standing(Protocol):
         """Whether tokens that were read can be taken back: `ahead` and `back`."""
         ...
 
-    def enter(self, prompts: Sequence[Sequence[int]]) -> Tensor: ...
+    def enter(self, prompts: Sequence[Sequence[int]], given: Places) -> Tensor: ...
     def scores(self, tokens: Tensor) -> Tensor: ...
     def ahead(self, tokens: Sequence[int]) -> Tensor: ...
     def back(self, tokens: int) -> None: ...
@@ -84,7 +85,8 @@ class Batch:
 
         self._ends = ends_of(self._lm)
         with torch.inference_mode(), packed(self._lm):
-            scores = self.rows.enter([answer.prompt for answer in answers])
+            given = together(answer.soft for answer in answers)
+            scores = self.rows.enter([answer.prompt for answer in answers], given)
             self.answers.extend(answers)
             self._alone |= set(answers) if len(answers) == 1 else set()
             self._take(scores, answers)
@@ -170,8 +172,8 @@ class Free:
         self._reader = Reader(lm)
         self._slots = Slots(lm)
 
-    def enter(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        scores, reads = self._reader.read(prompts)
+    def enter(self, prompts: Sequence[Sequence[int]], given: Places) -> Tensor:
+        scores, reads = self._reader.read(prompts, given)
         self._slots.enter(reads)
         return scores
 
@@ -215,8 +217,8 @@ class Bound:
     def open(self) -> bool:
         return self._rows is None
 
-    def enter(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        rows = Rows(self._lm, prompts)
+    def enter(self, prompts: Sequence[Sequence[int]], given: Places) -> Tensor:
+        rows = Rows(self._lm, prompts, given=given)
         scores = rows.scores()
         self._rows = rows
         return scores

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tersely.backends.detokenize import BROKEN, Detokenizer, StopStrings
 from tersely.backends.lookup import Lookup
 from tersely.backends.penalty import penalised
+from tersely.backends.places import Places
 from tersely.backends.spelling import by_text
 from tersely.contracts import Chunk, Completion, FinishReason, Request
 from tersely.weights import CausalLM
@@ -29,8 +30,8 @@ class Answer:
     """One answer in the making. `name` gives a token's own text, that of special ones too.
 
     `dropped` says that nobody waits for it any more. `seen` are the tokens that a repetition
-    penalty is about, `guide` keeps the answer to its grammar, and up to `lookup` tokens are guessed
-    at once.
+    penalty is about, `guide` keeps the answer to its grammar, up to `lookup` tokens are guessed at
+    once, and `soft` tells what stands behind the prompt's numbers below 0.
     """
 
     prompt: Sequence[int]
@@ -49,6 +50,7 @@ class Answer:
     seen: set[int] = field(default_factory=set)
     guide: Guide | None = None
     lookup: int = 0
+    soft: Places = field(default_factory=Places)
     _text: Lookup | None = None
     _fresh: str = ""
     _told: int = 0

@@ -46,8 +46,8 @@ def _register() -> None:
     """Stand before transformers' attention: a model's own setting keeps the name it asks for."""
     from transformers import AttentionInterface
 
-    theirs: Any = AttentionInterface()["sdpa"]
-    AttentionInterface.register("sdpa", _before(theirs))
+    interface: Any = AttentionInterface
+    interface.register("sdpa", _before(interface()["sdpa"]))
 
 
 def _before(theirs: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,10 +14,12 @@ from tersely.backends.engine import Engine, engine, told
 from tersely.backends.grammar import guide
 from tersely.backends.lookup import Guesses, guesses
 from tersely.backends.mixture import Mixture, check_weights
+from tersely.backends.soft_input import embedded, filled_in, marked, places, read_prefix
 from tersely.backends.ticket import Limits, Note, Ticket
 from tersely.contracts import Capability, Completion, Request
-from tersely.errors import BackendError, ContextLengthError
+from tersely.errors import BackendError, ConfigError, ContextLengthError
 from tersely.prompt import messages_of, sendable
+from tersely.soft import KVPrefix, SoftPrompt
 from tersely.weights import CausalLM, LMPrecision, causal_lm
 
 
@@ -51,7 +53,9 @@ class LocalBackend(Answering):
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
         {
             "alternatives",
+            "embeds",
             "grammar",
+            "kv_prefix",
             "logprobs",
             "mixes",
             "parallel",
@@ -74,10 +78,14 @@ class LocalBackend(Answering):
         """Give several prompts one answer, by the settings of the first request (see `Mixture`).
 
         All prompts are held at once. The answer's `prompt_tokens` count what the prompts begin
-        with in common once. Raises ConfigError unless the weights are above 0 and add up to 1.
+        with in common once. Raises ConfigError unless the weights are above 0 and add up to 1,
+        and for a KV prefix.
         """
         check_weights(requests, weights)
-        asked = [replace(requests[0], prompt=one.prompt, raw=one.raw) for one in requests]
+        if any(one.kv_prefix is not None for one in requests):
+            raise ConfigError("a mix takes no kv_prefix: put its text in front of the prompts")
+        like = requests[0]
+        asked = [replace(like, prompt=one.prompt, raw=one.raw, soft=one.soft) for one in requests]
         lm = self._lm()
         mixture = Mixture(lm, self._answers(asked, lm), weights)
         try:
@@ -95,9 +103,22 @@ class LocalBackend(Answering):
     def encode(self, request: Request) -> list[int]:
         """The tokens that the model reads: the chat template filled in, or the bare text.
 
-        A last turn of the assistant is left open.
+        A last turn of the assistant is left open. Where a vector or a token of a KV prefix stands,
+        there is a number below 0.
         """
         return encoded(request, self._lm().tokenizer, self.model)
+
+    def embed(self, text: str) -> SoftPrompt:
+        """The embeddings of a text's tokens: in its place they say what it says."""
+        return embedded(self._lm(), text, self.model)
+
+    def prefix(self, text: str) -> KVPrefix:
+        """The keys and values of a text that was read, to be gone on from without reading it.
+
+        The tokens with which the model begins any text are among them. Raises ConfigError for a
+        model with a window or a state of its own.
+        """
+        return read_prefix(self._lm(), text, self.model)
 
     def _lm(self) -> CausalLM:
         return causal_lm(self.model, precision=self.precision)
@@ -110,6 +131,7 @@ class LocalBackend(Answering):
         answers = []
         for request in requests:
             check(request)
+            soft = places(request, lm, self.model)
             tokens = self.encode(request)
             if len(tokens) + request.max_tokens > lm.max_length:
                 raise ContextLengthError(
@@ -120,6 +142,7 @@ class LocalBackend(Answering):
             answer = Answer.to(request, tokens, lm.tokenizer)
             answer.guide = guide(lm, request.grammar) if request.grammar.strip() else None
             answer.lookup = self.lookup
+            answer.soft = soft
             answers.append(answer)
         return answers
 
@@ -137,14 +160,31 @@ class LocalBackend(Answering):
 
 
 def encoded(request: Request, tokenizer: Any, model: str) -> list[int]:
-    """The tokens of a request; `model` is named where its chat template refuses."""
-    if request.raw or not tokenizer.chat_template:
-        tokens: list[int] = tokenizer.encode(sendable(request.prompt.text))
-        return tokens or [tokenizer.bos_token_id or tokenizer.eos_token_id or 0]
+    """The tokens of a request; `model` is named where its chat template refuses.
+
+    Soft input has numbers below 0 (see `places`). Behind a KV prefix bare text begins without the
+    tokens that begin any text.
+    """
+    asked, marks = marked(request)
+    raw = request.raw or not tokenizer.chat_template
+    text = sendable(asked.prompt.text) if raw else _templated(asked, tokenizer, model)
+    begins = raw and request.kv_prefix is None
+    tokens: list[int] = []
+    for part in filled_in(text, marks, model):
+        if isinstance(part, str):
+            tokens += tokenizer.encode(part, add_special_tokens=begins)
+        else:
+            tokens += part.places
+        begins = False
+    tokens = tokens or [tokenizer.bos_token_id or tokenizer.eos_token_id or 0]
+    return tokens if request.kv_prefix is None else [*request.kv_prefix.places, *tokens]
+
+
+def _templated(request: Request, tokenizer: Any, model: str) -> str:
     messages = messages_of(request.prompt)
     goes_on = messages[-1]["role"] == "assistant"
     try:
-        text = tokenizer.apply_chat_template(
+        text: str = tokenizer.apply_chat_template(
             messages,
             add_generation_prompt=not goes_on,
             continue_final_message=goes_on,
@@ -152,4 +192,4 @@ def encoded(request: Request, tokenizer: Any, model: str) -> list[int]:
         )
     except Exception as error:  # a template raises what it likes
         raise BackendError(f"the chat template of {model!r} refused: {error}") from error
-    return list(tokenizer.encode(text, add_special_tokens=False))
+    return text

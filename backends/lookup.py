@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 
 from tersely.weights import CausalLM
 
@@ -37,7 +38,8 @@ class Lookup:
         for size in range(LONGEST, SHORTEST - 1, -1):
             at = self._after.get(tuple(self._tokens[-size:]))
             if at is not None:
-                return self._tokens[at : at + max(upto, 0)]
+                told = self._tokens[at : at + max(upto, 0)]
+                return [*takewhile(lambda token: token >= 0, told)]  # below 0: no token but soft
         return []
 
 

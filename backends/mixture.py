@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import fsum
 
 from tersely.backends.decode import Answer, choose, ends_of
+from tersely.backends.places import together
 from tersely.backends.prefix import can_share, shared_length
 from tersely.backends.rows import Rows
 from tersely.contracts import Completion, Request
@@ -32,6 +33,7 @@ class Mixture:
         self.answer.seen.update(*(answer.prompt for answer in answers))
         self.prompts = [answer.prompt for answer in answers]
         self.weights = weights
+        self.given = together(answer.soft for answer in answers)
         self.read = 0
 
     def steps(self) -> Iterator[None]:
@@ -39,7 +41,8 @@ class Mixture:
         import torch
 
         several = len(self.prompts) > 1 and can_share(self.lm)
-        rows = Rows(self.lm, self.prompts, shared_length(self.prompts) if several else 0)
+        shared = shared_length(self.prompts) if several else 0
+        rows = Rows(self.lm, self.prompts, shared, self.given)
         self.read = rows.read
         ends = ends_of(self.lm)
         weights = torch.tensor(self.weights, device=self.lm.device).log().unsqueeze(1)

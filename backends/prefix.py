@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
+from tersely.backends.places import Places, inputs
 from tersely.weights import CausalLM, caching, empty_cache
 
 
@@ -26,7 +27,7 @@ def can_share(lm: CausalLM) -> bool:
     return all(type(layer).__name__ == "DynamicLayer" for layer in layers)
 
 
-def prefilled(lm: CausalLM, tokens: Sequence[int], rows: int) -> Any:
+def prefilled(lm: CausalLM, tokens: Sequence[int], rows: int, given: Places | None = None) -> Any:
     """A cache in which each row has read `tokens`; they are computed once.
 
     Raises what the model raises.
@@ -35,7 +36,7 @@ def prefilled(lm: CausalLM, tokens: Sequence[int], rows: int) -> Any:
 
     cache = empty_cache(lm)
     with torch.inference_mode():
-        ids = torch.tensor([list(tokens)], device=lm.device)
-        lm.model(input_ids=ids, logits_to_keep=1, **caching(lm.model, cache))
+        read = inputs(lm, [tokens], given or Places())
+        lm.model(**read, logits_to_keep=1, **caching(lm.model, cache))
         cache.batch_repeat_interleave(rows)
     return cache

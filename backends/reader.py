@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tersely.backends.places import Places, inputs
 from tersely.backends.read import Memory, Piece, Read, beginnings
 from tersely.backends.rows import takes_positions
 from tersely.weights import CausalLM, caching, empty_cache
@@ -24,22 +25,26 @@ class Reader:
         self.memory = Memory()
         self._takes_positions = takes_positions(lm)
 
-    def read(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, list[Read]]:
+    def read(
+        self, prompts: Sequence[Sequence[int]], given: Places | None = None
+    ) -> tuple[Tensor, list[Read]]:
         """The scores of what comes next, and what each prompt became.
 
-        Shape: prompts x vocabulary, float32. Raises what the model raises.
+        `given` is what stands behind numbers below 0. Shape: prompts x vocabulary, float32. Raises
+        what the model raises.
         """
         import torch
 
+        given = given or Places()
         for begin in beginnings(prompts):
-            self._learn(begin)
-        known = [self.memory.longest(prompt[:-1]) for prompt in prompts]
+            self._learn(begin, given)
+        known = [self._known(prompt[:-1], given) for prompt in prompts]
         own = [prompt[alike:] for prompt, (alike, _) in zip(prompts, known, strict=True)]
         scores: dict[int, Tensor] = {}
         reads: dict[int, Read] = {}
         for group in groups([len(tokens) for tokens in own]):
             pieces = [known[i][1] for i in group]
-            last, found = self._pass([own[i] for i in group], pieces)
+            last, found = self._pass([own[i] for i in group], pieces, given)
             scores |= dict(zip(group, last, strict=True))
             reads |= dict(zip(group, found, strict=True))
         if len(prompts) == 1:
@@ -47,25 +52,28 @@ class Reader:
         every = range(len(prompts))
         return torch.stack([scores[i] for i in every]), [reads[i] for i in every]
 
-    def _learn(self, tokens: Sequence[int]) -> None:
+    def _known(self, tokens: Sequence[int], given: Places) -> tuple[int, list[Piece]]:
+        """How many of the tokens need not be read, and what they became."""
+        remembered, brought = self.memory.longest(tokens), given.known(tokens)
+        return remembered if remembered[0] >= brought[0] else brought
+
+    def _learn(self, tokens: Sequence[int], given: Places) -> None:
         """Have a beginning in memory."""
-        alike, pieces = self.memory.longest(tokens)
+        alike, pieces = self._known(tokens, given)
         if alike < len(tokens):
-            _, (read,) = self._pass([tokens[alike:]], [pieces])
+            _, (read,) = self._pass([tokens[alike:]], [pieces], given)
             self.memory.keep(tokens, whole(read))
 
     def _pass(
-        self, own: Sequence[Sequence[int]], known: Sequence[Sequence[Piece]]
+        self, own: Sequence[Sequence[int]], known: Sequence[Sequence[Piece]], given: Places
     ) -> tuple[Tensor, list[Read]]:
         """Read tokens that go on from what is known, padded on the left between the two."""
         import torch
 
         before = [pieces[0][0].shape[2] if pieces else 0 for pieces in known]
         past, longest = max(before), max(map(len, own))
-        tokens = torch.zeros(len(own), longest, dtype=torch.long)
         mask = torch.zeros(len(own), past + longest, dtype=torch.long)
         for row, (ids, begin) in enumerate(zip(own, before, strict=True)):
-            tokens[row, longest - len(ids) :] = torch.tensor(ids)
             mask[row, past - begin : past] = 1
             mask[row, past + longest - len(ids) :] = 1
         options: dict[str, Any] = {}
@@ -76,7 +84,7 @@ class Reader:
         for layer, (keys, values) in enumerate(side_by_side(known, past)):
             cache.update(keys, values, layer)
         made = self.lm.model(
-            input_ids=tokens.to(self.lm.device),
+            **inputs(self.lm, [[0] * (longest - len(ids)) + [*ids] for ids in own], given),
             attention_mask=mask.to(self.lm.device),
             logits_to_keep=1,
             **caching(self.lm.model, cache),

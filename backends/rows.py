@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from tersely.backends.places import Places, inputs
 from tersely.backends.prefix import prefilled
 from tersely.weights import CausalLM, caching, empty_cache
 
@@ -20,7 +21,13 @@ class Rows:
     `prefix`). `read` counts the prompt tokens that are computed, padding left out.
     """
 
-    def __init__(self, lm: CausalLM, prompts: Sequence[Sequence[int]], shared: int = 0) -> None:
+    def __init__(
+        self,
+        lm: CausalLM,
+        prompts: Sequence[Sequence[int]],
+        shared: int = 0,
+        given: Places | None = None,
+    ) -> None:
         import torch
 
         self.lm = lm
@@ -29,11 +36,14 @@ class Rows:
         longest = max(len(prompt) for prompt in own)
         padding = [longest - len(prompt) for prompt in own]
         rows = [[0] * pad + [*prompt] for pad, prompt in zip(padding, own, strict=True)]
-        self._tokens = torch.tensor(rows, device=lm.device)
+        given = given or Places()
+        self._new = inputs(lm, rows, given)
+        self._width = longest
         starts = torch.tensor(padding, device=lm.device).unsqueeze(1)
         mask = (torch.arange(longest, device=lm.device) >= starts).long()
         self._mask = torch.cat([mask.new_ones(len(own), shared), mask], dim=1)
-        self._cache = prefilled(lm, prompts[0][:shared], len(own)) if shared else empty_cache(lm)
+        begin = prompts[0][:shared]
+        self._cache = prefilled(lm, begin, len(own), given) if shared else empty_cache(lm)
         self._takes_positions = takes_positions(lm)
 
     def scores(self) -> Tensor:
@@ -44,9 +54,9 @@ class Rows:
         options: dict[str, Any] = {}
         if self._takes_positions:
             positions = (self._mask.cumsum(1) - 1).clamp(min=0)
-            options["position_ids"] = positions[:, -self._tokens.shape[1] :]
+            options["position_ids"] = positions[:, -self._width :]
         made = self.lm.model(
-            input_ids=self._tokens,
+            **self._new,
             attention_mask=self._mask,
             logits_to_keep=1,
             **caching(self.lm.model, self._cache),
@@ -59,7 +69,7 @@ class Rows:
         """Add one token to each row. Shape: rows."""
         import torch
 
-        self._tokens = tokens.unsqueeze(1)
+        self._new, self._width = {"input_ids": tokens.unsqueeze(1)}, 1
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], dim=1)
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -68,7 +78,8 @@ class Rows:
 
         kept = torch.tensor(rows, device=self.lm.device)
         self._cache.batch_select_indices(kept)
-        self._tokens, self._mask = self._tokens[kept], self._mask[kept]
+        self._new = {name: part[kept] for name, part in self._new.items()}
+        self._mask = self._mask[kept]
 
 
 def takes_positions(lm: CausalLM) -> bool:

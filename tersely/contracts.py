@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from tersely.budget import Budget
 from tersely.errors import OutOfTime
 from tersely.prompt import Kind, Prompt
+from tersely.soft import KVPrefix, SoftPrompt
 
 if TYPE_CHECKING:
     from tersely.account import PointTold
@@ -21,6 +22,7 @@ Need = Literal["question", "causal_lm", "classifier", "encoder", "llm", "embeds"
 
 Capability = Literal[
     "embeds",
+    "kv_prefix",
     "logprobs",
     "alternatives",
     "prefill",
@@ -36,7 +38,8 @@ Capability = Literal[
 
 `alternatives`: it tells the likeliest tokens at each place. `prefill`: a last turn of the
 assistant is gone on with. `mixes`: it answers several prompts with one answer (see `Mixing`).
-`grammar` and `repetition_penalty`: it keeps to those of a request. `models`: it has several, and a
+`grammar` and `repetition_penalty`: it keeps to those of a request. `embeds` and `kv_prefix`: it
+reads soft input (see `tersely.soft`). `models`: it has several, and a
 request may name the one that is to answer.
 """
 
@@ -186,6 +189,11 @@ class Request:
     (capability of that name; Keskar et al. 2019, https://arxiv.org/abs/1909.05858). `model` names
     one of several (capability `models`; empty: the backend's own choice). A backend without the
     capability refuses: ask it first.
+
+    `soft` are vectors that stand, in order, in the place of the text of the prompt's segments of
+    kind `soft` (capability `embeds`), and `kv_prefix` stands in front of everything, chat template
+    included (capability of that name). Their tokens count as the prompt's; a repetition penalty
+    does not know them.
     """
 
     prompt: Prompt
@@ -199,6 +207,8 @@ class Request:
     raw: bool = False
     grammar: str = ""
     repetition_penalty: float = 1.0
+    soft: tuple[SoftPrompt, ...] = ()
+    kv_prefix: KVPrefix | None = None
     model: str = ""
 
 

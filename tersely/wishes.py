@@ -13,9 +13,15 @@ def wishes(request: Request) -> list[Capability]:
     asked: dict[Capability, bool] = {
         "grammar": bool(request.grammar.strip()),
         "repetition_penalty": request.repetition_penalty != 1,
+        "embeds": bool(request.soft) or any(one.kind == "soft" for one in request.prompt.segments),
+        "kv_prefix": request.kv_prefix is not None,
         "models": bool(request.model),
     }
     return [wish for wish, wanted in asked.items() if wanted]
+
+
+CALLED: dict[Capability, str] = {"embeds": "soft segments"}
+"""What a wish is in a request, where that has another name."""
 
 
 def refuse_unable(
@@ -28,5 +34,6 @@ def refuse_unable(
     for wish in wishes(request):
         if wish not in able:
             raise ConfigError(
-                f"this backend has no {wish}: {mend}, or leave {wish} out of the request"
+                f"this backend has no {wish}: {mend}, or leave {CALLED.get(wish, wish)} out of the"
+                " request"
             )
