@@ -48,9 +48,9 @@ class Extractive(Pruner):
     unit: Literal["sentence", "line", "paragraph"] = "sentence"
     fill: Unit | None = None
     encoder: str = AUTO
-    centrality: Literal["graph", "centroid"] = "graph"
-    central: float = Field(default=0.5, ge=0)
-    diversity: float = Field(default=0.2, ge=0, lt=1)
+    centrality: Literal["centroid", "graph"] = "centroid"
+    central: float = Field(default=0.25, ge=0)
+    diversity: float = Field(default=0.4, ge=0, lt=1)
     reach: float = Field(default=500, ge=0)
 
     def ready(self) -> None:
@@ -67,6 +67,7 @@ class Extractive(Pruner):
         scores = self._scores(texts, units, compared, encoder, (prompt, context))
         order = np.argsort(-scores, kind="stable")
         if self.diversity and len(texts) <= MOST:
+            context.check()
             most = _most(texts, prompt, context)
             order = _unlike(compared, scores, order, most, 1 - self.diversity)
         values = np.empty(len(texts))

@@ -89,7 +89,8 @@ class ByWords:
         return self._against(centre / max(float(np.linalg.norm(centre)), 1e-12))
 
     def _against(self, words: Floats) -> Floats:
-        return np.bincount(self.rows, self.weights * words[self.columns], self.texts)
+        found = np.bincount(self.rows, self.weights * words[self.columns], self.texts)
+        return found.astype(np.float64)
 
 
 def likeness(texts: Sequence[str], encoder: str, context: Context) -> Likeness:
