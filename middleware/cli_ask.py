@@ -89,7 +89,7 @@ class Asked(Server):
         """How the points are wanted; None for an answer in one piece. Raises ConfigError."""
         from tersely.middleware.points import Points
 
-        points = None if self.sot is None else Points.of(self.sot)
+        points = None if self.sot is None else Points.of({"mode": self.sot})
         return points if points and points.plan else None
 
     @property

@@ -133,7 +133,7 @@ class Beside:
         )
 
     def _is_plain(self, step: Step) -> bool:
-        return isinstance(step, Fork) and step.request is self.request
+        return isinstance(step, Fork) and step.request == self.request
 
     @property
     def _why(self) -> str:

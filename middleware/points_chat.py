@@ -42,7 +42,7 @@ class Chat:
         call = _asked(body)
         if why := call.against_points[1]:
             raise Untouched(why)
-        return call.requests[0]
+        return replace(call.requests[0], model=call.body.model)
 
     def call(self, body: Mapping[str, Any], request: Request, *, whole: bool) -> dict[str, Any]:
         """The body of one call; with `whole` it is the caller's own, streamed."""
@@ -52,6 +52,8 @@ class Chat:
         for limit in ("max_completion_tokens", "max_tokens"):
             if body.get(limit) is not None:
                 made[limit] = request.max_tokens
+        if request.model:
+            made["model"] = request.model
         if request.stop:
             made["stop"] = list(request.stop)
         return {**made, "messages": messages_of(request.prompt)}

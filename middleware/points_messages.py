@@ -53,6 +53,7 @@ class Messages:
             raise Untouched("the answer is begun already")
         return Request(
             prompt=ANTHROPIC.read(body),
+            model=str(body.get("model") or ""),
             max_tokens=limit,
             temperature=_number(body, "temperature"),
             top_p=_number(body, "top_p"),
@@ -63,6 +64,8 @@ class Messages:
         made = {**body, "stream": True}
         if whole:
             return made
+        if request.model:
+            made["model"] = request.model
         if request.stop:
             made["stop_sequences"] = list(request.stop)
         # the system's text stays as the caller marked it for the cache

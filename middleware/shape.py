@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from tersely.contracts import Capability, Chunk, Completion, FinishReason, Request
 
-CAN: frozenset[Capability] = frozenset({"parallel", "stream"})
+CAN: frozenset[Capability] = frozenset({"models", "parallel", "stream"})
 """What is asked of a provider whose client is wrapped."""
 
 

@@ -127,12 +127,12 @@ class SdkBackend:
         return refused and bool(request.stop)
 
     def _sent(self, request: Request) -> Any:
-        if (self.base_url, self.model) in _UNSTOPPED and request is not self.asked:
+        if (self.base_url, self.model) in _UNSTOPPED and request.stop:
             request = replace(request, stop=())
         sdk: Any = import_module(self.shape.sdk)
         kind = sdk.AsyncStream if iscoroutinefunction(self.client.request) else sdk.Stream
         sent = {
-            "json_data": self.shape.call(self.body, request, whole=request is self.asked),
+            "json_data": self.shape.call(self.body, request, whole=request == self.asked),
             "extra_json": None,
             "headers": _headers(self.options.headers),
             "idempotency_key": None,

@@ -285,6 +285,15 @@ class TestOpenAI:
         assert answer.usage.prompt_tokens > 100
         assert answer.usage.completion_tokens > 40
 
+    def test_points_may_go_to_other_models(self, server: Server, client: Any) -> None:
+        wrapped = tersely.sot(client, models=("gpt-4o-mini", "gpt-4o"))
+        assert text(wrapped.chat.completions.create(**CHAT)) == JOINED
+        asked = [body["model"] for body in server.bodies]
+        assert (asked[0], set(asked)) == ("gpt-4o", {"gpt-4o", "gpt-4o-mini"})
+        said = [{"role": "user", "content": "Write a poem on sleep."}]
+        wrapped.chat.completions.create(model="gpt-4o", messages=said)
+        assert server.bodies[-1] == {"model": "gpt-4o", "messages": said}
+
     def test_a_stream_that_is_left_ends_the_calls(self, provider: Provider, client: Any) -> None:
         stream = tersely.sot(client).chat.completions.create(**CHAT, stream=True)
         assert next(iter(stream)).choices
