@@ -53,8 +53,7 @@ def bent(scores: Floats, answer: Answer) -> Floats:
 
 def penalised(scores: Floats, seen: Sequence[int], penalty: float) -> Floats:
     """The scores, where what was seen has lost by a penalty above 1 (see `penalty.penalised`)."""
-    at = np.array(seen, np.int64)
-    at = at[(at >= 0) & (at < len(scores))]
+    at = np.array([token for token in seen if 0 <= token < len(scores)], np.int64)
     found = scores.copy()
     found[at] = np.where(scores[at] < 0, scores[at] * penalty, scores[at] / penalty)
     return found

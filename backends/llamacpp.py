@@ -14,9 +14,12 @@ from tersely.backends.engine import Engine, dismiss, engine_of
 from tersely.backends.llamacpp_batch import LlamaBatch
 from tersely.backends.llamacpp_weights import Weights, weights
 from tersely.backends.local import encoded
+from tersely.backends.places import Places
 from tersely.backends.ticket import Limits, Note, Ticket
 from tersely.contracts import Capability, Request
-from tersely.errors import ContextLengthError
+from tersely.errors import ConfigError, ContextLengthError
+from tersely.soft import check_model
+from tersely.wishes import refuse_unable
 
 
 class LlamaCppBackend(Answering):
@@ -45,6 +48,7 @@ class LlamaCppBackend(Answering):
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
         {
             "alternatives",
+            "embeds",
             "grammar",
             "logprobs",
             "parallel",
@@ -104,6 +108,7 @@ class LlamaCppBackend(Answering):
         answers = []
         for request in requests:
             check(request)
+            refuse_unable(request, self.capabilities)
             tokens = encoded(request, loaded, self.model)
             if len(tokens) + request.max_tokens > loaded.max_length:
                 raise ContextLengthError(
@@ -112,6 +117,7 @@ class LlamaCppBackend(Answering):
                     " or lower max_tokens"
                 )
             answer = Answer.to(request, tokens, loaded)
+            answer.soft = soft_places(request, loaded, self.model)
             answer.guide = loaded.guide(request.grammar) if request.grammar.strip() else None
             answers.append(answer)
         return answers
@@ -127,3 +133,19 @@ class LlamaCppBackend(Answering):
         )
         answers = self._answers(requests, self._batch().weights)
         return Ticket(answers, self.model, limits, send, streamed=streamed)
+
+
+def soft_places(request: Request, loaded: Weights, model: str) -> Places:
+    """The vectors of a request. Raises ConfigError when the model can't read them."""
+    made = Places()
+    for soft in request.soft:
+        check_model(soft, model)
+        if not loaded.embeds:
+            raise ConfigError(f"{model!r} gives a token several positions, and takes no vectors")
+        if soft.hidden_size != loaded.width:
+            raise ConfigError(
+                f"the vectors of a soft prompt have {soft.hidden_size} values, and those of"
+                f" {model!r} have {loaded.width}"
+            )
+        made.vectors.update(zip(soft.places, soft.vectors.float(), strict=True))
+    return made

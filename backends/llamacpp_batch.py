@@ -8,6 +8,7 @@ from tersely.backends.choice import choose
 from tersely.backends.decode import Answer
 from tersely.backends.llamacpp_context import Context
 from tersely.backends.llamacpp_weights import Weights
+from tersely.backends.places import together
 from tersely.backends.sequences import Floats, Sequences
 from tersely.backends.ticket import Limits
 
@@ -52,7 +53,9 @@ class LlamaBatch:
         Raises RuntimeError when llama.cpp fails; then none of them has entered.
         """
         prompts = [answer.prompt for answer in answers]
-        rows, scores = self.sequences.enter(prompts, self._to_come(answers))
+        soft = together(answer.soft for answer in answers).vectors
+        vectors = {number: vector.numpy() for number, vector in soft.items()}
+        rows, scores = self.sequences.enter(prompts, self._to_come(answers), vectors)
         self.answers.extend(answers)
         self._rows |= dict(zip(answers, rows, strict=True))
         self._alone |= set(answers) if len(answers) == 1 else set()

@@ -37,7 +37,7 @@ class Context:
         self._end = freed(self, lib.llama_free, self._pointer)
         self.tokens = int(lib.llama_n_ctx(self._pointer))
         self._memory = lib.llama_get_memory(self._pointer)
-        self._batch = _Batch(lib, weights.width)
+        self._batch = _Batch(lib)
 
     def close(self) -> None:
         """Give the memory back; nothing can be read any more."""
@@ -54,24 +54,23 @@ class Context:
     def read(self, pieces: Sequence[Piece], vectors: Mapping[int, Floats] | None = None) -> Floats:
         """Read more tokens; the scores of what comes after each piece.
 
-        `vectors` are the embeddings that stand for tokens with numbers below 0. Shape: pieces x
+        `vectors` are the embeddings behind numbers below 0 (see `places`). Shape: pieces x
         vocabulary. Raises RuntimeError when llama.cpp fails; what it has read then is not known.
         """
-        tokens = np.concatenate([np.asarray(part, np.int64) for _, _, part in pieces])
+        numbers = [number for _, _, part in pieces for number in part]
+        soft = np.array([number < 0 for number in numbers])
         lengths = [len(part) for _, _, part in pieces]
         where = np.concatenate([np.arange(at, at + len(part)) for _, at, part in pieces])
         whose = np.repeat([sequence for sequence, _, _ in pieces], lengths)
-        last = np.zeros(len(tokens), np.int8)
+        last = np.zeros(len(numbers), np.int8)
         last[np.cumsum(lengths) - 1] = 1
         found: list[Floats] = []
-        for begin, end in runs(tokens < 0, AT_ONCE):
+        for begin, end in runs(soft, AT_ONCE):
             part = slice(begin, end)
-            given = tokens[part]
-            if given[0] < 0:
-                known = vectors or {}
-                self._batch.put_vectors([known[one] for one in given.tolist()])
+            if soft[begin]:
+                self._batch.put_vectors([(vectors or {})[number] for number in numbers[part]])
             else:
-                self._batch.put_tokens(given)
+                self._batch.put_tokens(numbers[part])
             self._decode(self._batch.made(where[part], whose[part], last[part]))
             found += [self._scores(at) for at in np.flatnonzero(last[part]).tolist()]
         return np.stack(found)
@@ -94,9 +93,8 @@ class Context:
 class _Batch:
     """What one call reads, in arrays that are used again and again."""
 
-    def __init__(self, lib: Any, width: int) -> None:
+    def __init__(self, lib: Any) -> None:
         self._lib = lib
-        self._width = width
         self._tokens, self._where, self._counts, self._whose = (
             np.zeros(AT_ONCE, np.int32) for _ in range(4)
         )
@@ -105,7 +103,7 @@ class _Batch:
         self._lists = self._whose.ctypes.data + 4 * np.arange(AT_ONCE, dtype=np.uintp)
         self._vectors: Floats | None = None
 
-    def put_tokens(self, tokens: NDArray[np.int64]) -> None:
+    def put_tokens(self, tokens: Sequence[int]) -> None:
         self._vectors = None
         self._tokens[: len(tokens)] = tokens
 

@@ -77,7 +77,8 @@ class Weights:
 
     `max_length` is its context, `size` how many tokens it knows and `width` how long an embedding
     is. `shares` says whether what was read of one text can be cut for another one: not where the
-    model has a recurrent state. All may be used by any thread.
+    model has a recurrent state. `embeds`: it can read embeddings; not where they have several
+    positions each. All may be used by any thread.
     """
 
     def __init__(self, path: Path, gpu_layers: int) -> None:
@@ -94,6 +95,8 @@ class Weights:
         self.size = int(lib.llama_vocab_n_tokens(self.vocab))
         self.width = int(lib.llama_model_n_embd_inp(self.pointer))
         self.max_length = int(lib.llama_model_n_ctx_train(self.pointer))
+        many = (lib.LLAMA_ROPE_TYPE_MROPE, lib.LLAMA_ROPE_TYPE_VISION, lib.LLAMA_ROPE_TYPE_IMROPE)
+        self.embeds = lib.llama_model_rope_type(self.pointer) not in many
         states = (lib.llama_model_is_recurrent, lib.llama_model_is_hybrid)
         self.shares = not any(has(self.pointer) for has in states)
         template = lib.llama_model_chat_template(self.pointer, None)
