@@ -11,7 +11,7 @@ from tersely.backends.lookup import guesses
 from tersely.backends.memory import holds
 from tersely.backends.packing import packed
 from tersely.backends.places import Places, together
-from tersely.backends.prefix import can_share
+from tersely.backends.prefix import can_pad, can_share
 from tersely.backends.reader import Reader
 from tersely.backends.rows import Rows
 from tersely.backends.slots import Slots
@@ -31,6 +31,11 @@ class Standing(Protocol):
     @property
     def open(self) -> bool:
         """Whether more rows may enter now."""
+        ...
+
+    @property
+    def single(self) -> bool:
+        """Whether there may be no more rows than one."""
         ...
 
     @property
@@ -70,6 +75,8 @@ class Batch:
         if self.answers and not self.rows.open:
             return False
         rows = len(self.answers) + len(entering)
+        if rows > 1 and self.rows.single:
+            return False
         longest = max(answer.size for answer in (*self.answers, *entering))
         if rows > 1 and (rows > limits.rows or rows * longest > (limits.held or self.room)):
             return False
@@ -165,6 +172,7 @@ class Free:
     """Rows of a model with plain attention: they enter at any time, and share what they can."""
 
     open = True
+    single = False
     can_return = True
 
     def __init__(self, lm: CausalLM) -> None:
@@ -204,12 +212,14 @@ class Free:
 class Bound:
     """Rows of a model with a window or a state of its own: they enter together or not at all.
 
-    What they have in common is read by each (see `prefix.can_share`).
+    What they have in common is read by each (see `prefix.can_share`). With a state there is one row
+    at a time.
     """
 
     can_return = False
 
     def __init__(self, lm: CausalLM) -> None:
+        self.single = not can_pad(lm)
         self._lm = lm
         self._rows: Rows | None = None
 

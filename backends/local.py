@@ -14,6 +14,7 @@ from tersely.backends.engine import Engine, engine, told
 from tersely.backends.grammar import guide
 from tersely.backends.lookup import Guesses, guesses
 from tersely.backends.mixture import Mixture, check_weights
+from tersely.backends.prefix import can_pad
 from tersely.backends.soft_input import embedded, filled_in, marked, places, read_prefix
 from tersely.backends.ticket import Limits, Note, Ticket
 from tersely.contracts import Capability, Completion, Request
@@ -79,11 +80,16 @@ class LocalBackend(Answering):
 
         All prompts are held at once. The answer's `prompt_tokens` count what the prompts begin
         with in common once. Raises ConfigError unless the weights are above 0 and add up to 1,
-        and for a KV prefix.
+        for a KV prefix, and for a model with a state of its own.
         """
         check_weights(requests, weights)
         if any(one.kv_prefix is not None for one in requests):
             raise ConfigError("a mix takes no kv_prefix: put its text in front of the prompts")
+        if len(requests) > 1 and not can_pad(self._lm()):
+            raise ConfigError(
+                f"{self.model!r} keeps a state of its own, and can't read {len(requests)} prompts"
+                " side by side: ask with one"
+            )
         like = requests[0]
         asked = [replace(like, prompt=one.prompt, raw=one.raw, soft=one.soft) for one in requests]
         lm = self._lm()

@@ -39,6 +39,7 @@ class Rows:
         given = given or Places()
         self._new = inputs(lm, rows, given)
         self._width = longest
+        self._padded = any(padding)  # else no mask: models with a state would multiply by it
         starts = torch.tensor(padding, device=lm.device).unsqueeze(1)
         mask = (torch.arange(longest, device=lm.device) >= starts).long()
         self._mask = torch.cat([mask.new_ones(len(own), shared), mask], dim=1)
@@ -57,7 +58,7 @@ class Rows:
             options["position_ids"] = positions[:, -self._width :]
         made = self.lm.model(
             **self._new,
-            attention_mask=self._mask,
+            attention_mask=self._mask if self._padded else None,
             logits_to_keep=1,
             **caching(self.lm.model, self._cache),
             **options,

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from tersely.units import Ints
 
 Precision = Literal["auto", "bfloat16", "float32"]
-LMPrecision = Literal["auto", "bfloat16", "float32", "int8"]
-"""Language models decode in `int8` too, on a CPU."""
+LMPrecision = Literal["auto", "bfloat16", "float16", "float32", "int8"]
+"""Language models decode in `float16` too, for GPUs without bfloat16, and on a CPU in `int8`."""
 
 _loading = threading.RLock()
 
@@ -200,9 +200,8 @@ def best_dtype(device: torch.device) -> torch.dtype:
 
 @cache
 def _load(folder: Path, precision: LMPrecision) -> CausalLM:
-    attention = {"attn_implementation": "sdpa"}
-    dtype: Precision = "float32" if precision == "int8" else precision
-    made = _opened("AutoModelForCausalLM", "language model", folder, dtype, attention)
+    dtype: LMPrecision = "float32" if precision == "int8" else precision
+    made = _opened("AutoModelForCausalLM", "language model", folder, dtype, {})
     if precision == "int8":
         quantize(made[0], made[2])
     return CausalLM(*made, _max_length(made[0].config, made[1]))
@@ -212,7 +211,7 @@ def _opened(
     sort: str,
     called: str,
     folder: Path,
-    precision: Precision,
+    precision: LMPrecision,
     options: dict[str, Any],
     *,
     new: bool = False,
