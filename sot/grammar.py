@@ -14,16 +14,16 @@ FEWEST = 3
 SHORTEST, LONGEST = 3, 6
 """Words of a line."""
 
-MARKS = 14
-"""Letters and digits of a word behind its first: a model that may not repeat itself runs its
-words together."""
-
 PARENTS = 3
 """Points at most that a line says it builds on."""
 
 LETTER = r"[A-Za-z\u00C0-\u024F\u0370-\u167F\u1E00-\u1FFF\u3041-\uD7A3]"
-MARK = r"[0-9A-Za-z\u00C0-\u024F\u0300-\u167F\u1E00-\u1FFF\u3041-\uD7A3]"
-INSIDE = '"-"'
+SMALL = r"[0-9a-z\u00DF-\u024F\u0300-\u167F\u1E00-\u1FFF\u3041-\uD7A3]"
+NAMED = rf'{LETTER} {SMALL}{{0,15}} ("-" [A-Z]? {SMALL}{{1,9}})? | [A-Z] [A-Z0-9]{{1,5}} [a-z]?'
+"""A word as most are, or an abbreviation. Longer ones, and more marks within, are how a model that
+may not repeat itself runs its words together."""
+
+COUNTED = "[0-9] [0-9a-z]{0,7}"
 UNSPACED = r"[\u0E01-\u0EDF\u3041-\u30FF\u3400-\u9FFF]{4,32}"
 """Thai, Lao, Japanese and Chinese put no spaces between words."""
 
@@ -48,8 +48,8 @@ def grammar(most: int, *, graph: bool = False, hard: bool = False) -> str:
     few = ' " " '.join(["first"] + ["word"] * (SHORTEST - 1))
     rules.append(f"line ::= (words | unspaced){' hard?' if hard else ''}")
     rules.append(f"words ::= {few}{more}")
-    rules.append(f"first ::= {LETTER} ({INSIDE}? {MARK}){{0,{MARKS}}}")
-    rules.append(f"word ::= {MARK} ({INSIDE}? {MARK}){{0,{MARKS}}}")
+    rules.append(f"first ::= {NAMED}")
+    rules.append(f"word ::= first | {COUNTED}")
     rules.append(f"unspaced ::= {UNSPACED}")
     return "\n".join([*rules, 'hard ::= " [hard]"'] if hard else rules)
 

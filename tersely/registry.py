@@ -83,6 +83,7 @@ BACKENDS: dict[str, str] = {
     "llamacpp": "tersely.backends.llamacpp:LlamaCppBackend",
     "local": "tersely.backends.local:LocalBackend",
     "scripted": "tersely.backends.scripted:ScriptedBackend",
+    "several": "tersely.backends.several:Several",
 }
 
 
