@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, closing
 from typing import Any
@@ -52,7 +53,7 @@ class Asker(BaseChatModel):
     async def _agenerate(
         self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
-        beside = self._beside(messages, stop, kwargs)
+        beside = await asyncio.to_thread(self._beside, messages, stop, kwargs)
         return result_of(beside.settled(await adrive(beside.all_steps(), beside.backend)))
 
     def _stream(
@@ -66,7 +67,7 @@ class Asker(BaseChatModel):
     async def _astream(
         self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
-        beside = self._beside(messages, stop, kwargs)
+        beside = await asyncio.to_thread(self._beside, messages, stop, kwargs)
         async with aclosing(astream(beside.all_steps(), beside.backend)) as pieces:
             async for chunk in pieces:
                 yield piece_of(settled_piece(beside, chunk))

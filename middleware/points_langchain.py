@@ -6,6 +6,7 @@ cache: who watches or counts sees one call, with all its tokens, and its pieces 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ def answered(turn: Turn) -> ChatResult | None:
 async def aanswered(turn: Turn) -> ChatResult | None:
     """As `answered`, without blocking."""
     try:
-        beside = turn.beside()
+        beside = await asyncio.to_thread(turn.beside)
         return result_of(beside.settled(await adrive(beside.steps(), beside.backend)))
     except Exception as error:
         untouched(failed(error))
@@ -133,7 +134,7 @@ async def astreamed(turn: Turn) -> AsyncGenerator[ChatGenerationChunk, None]:
     """As `streamed`, without blocking."""
     begun = False
     try:
-        beside = turn.beside()
+        beside = await asyncio.to_thread(turn.beside)
         async with aclosing(astream(beside.steps(), beside.backend)) as pieces:
             async for chunk in pieces:
                 begun = True

@@ -41,6 +41,8 @@ class Messages:
 
     def read(self, body: Mapping[str, Any]) -> Request:
         """What is asked. Raises Untouched when it can't be answered in several calls."""
+        if not isinstance(body.get("model"), str):  # as clients of Bedrock and Vertex send it
+            raise Untouched("the model is named by the address: such answers are not taken apart")
         for name, value in body.items():
             if name not in READ | CARRIED and value is not None and value not in _nothing(name):
                 raise Untouched(f"{name} is asked for")
@@ -53,7 +55,7 @@ class Messages:
             raise Untouched("the answer is begun already")
         return Request(
             prompt=ANTHROPIC.read(body),
-            model=str(body.get("model") or ""),
+            model=body["model"],
             max_tokens=limit,
             temperature=_number(body, "temperature"),
             top_p=_number(body, "top_p"),

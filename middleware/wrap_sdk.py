@@ -70,8 +70,11 @@ def undressed(client: C) -> C:
 def _in(wrapping: Wrapping, client: C) -> C:
     """Put a client in our type, which nobody else holds yet."""
     kind: Any = type(client)
-    http = client.__dict__["_client"]
-    client.__dict__["_client"] = view_of(http) if wrapping.settings.sot else real_of(http)
+    http = client.__dict__.get("_client")
+    if http is not None:
+        client.__dict__["_client"] = view_of(http) if wrapping.settings.sot else real_of(http)
+    elif wrapping.settings.sot:
+        raise ConfigError(f"sot can't take a {kind.__name__}: it has no HTTP client of its own")
     client.__class__ = dressed(kind)
     client.__dict__["_tersely"] = wrapping
     return client

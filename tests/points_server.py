@@ -136,7 +136,7 @@ def _messages(body: JSON, text: str, usage: Mapping[str, int]) -> tuple[JSON, li
             for piece in _pieces(text)
         ),
         {"type": "content_block_stop", "index": 0},
-        {"type": "message_delta", "delta": ended, "usage": {"output_tokens": usage["made"]}},
+        {"type": "message_delta", "delta": ended, "usage": told},
         {"type": "message_stop"},
     ]
     return whole, [_event(part, part["type"]) for part in parts]

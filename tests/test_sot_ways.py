@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import RunnableLambda
 from little_sot import LINES, Writer, text_of
+from openai_calls import parsing
 from points_server import JOINED, PLAIN, QUESTION, Provider, providing
 from script_server import Server
 
@@ -141,7 +142,7 @@ class TestOpenAI:
         assert text(raw.parse()) == JOINED
         with wrapped.chat.completions.with_streaming_response.create(**CHAT) as response:
             assert text(response.parse()) == JOINED
-        with wrapped.chat.completions.stream(**CHAT) as stream:
+        with parsing(wrapped, "stream")(**CHAT) as stream:
             for _ in stream:
                 pass
             assert text(stream.get_final_completion()) == JOINED
@@ -211,7 +212,7 @@ class TestOpenAI:
     def test_other_endpoints_and_formats_go_on(self, server: Server, client: Any) -> None:
         wrapped = tersely.sot(client)
         server.play = lambda handler, body: handler.answer(200, {"output": [], "data": []})
-        wrapped.responses.create(model="gpt-4o", input=QUESTION)
+        wrapped.post("/responses", body={"model": "gpt-4o", "input": QUESTION}, cast_to=object)
         assert "openai-responses" in why()
         wrapped.embeddings.create(model="e", input="text", encoding_format="float")
         assert [path for path, _, _ in server.calls] == ["/v1/responses", "/v1/embeddings"]
@@ -391,13 +392,25 @@ class TestAnthropic:
     def test_streamed(self, provider: Provider, claude: Any) -> None:
         with tersely.sot(claude).messages.stream(**ASK) as stream:
             assert "".join(stream.text_stream) == JOINED
-            message = stream.get_final_message()
+            assert stream.get_final_message().usage.output_tokens == provider.sums[2]
+        provider.billed.clear()
+        events = list(tersely.sot(claude).messages.create(**ASK, stream=True))
+        (usage,) = (one.usage for one in events if one.type == "message_delta")
         read, cached, made = provider.sums
-        assert message.usage.input_tokens == read - cached
-        assert message.usage.output_tokens == made
-        kinds = [one.type for one in tersely.sot(claude).messages.create(**ASK, stream=True)]
+        assert (usage.input_tokens, usage.output_tokens) == (read - cached, made)
+        kinds = [one.type for one in events]
         plain = [one.type for one in claude.messages.create(**ASK, stream=True)]
         assert list(dict.fromkeys(kinds)) == list(dict.fromkeys(plain))
+
+    def test_models_that_the_address_names(self, server: Server) -> None:
+        server.play = lambda handler, body: handler.answer(200, {"content": [], "id": "as it is"})
+        vertex = anthropic.AnthropicVertex(
+            base_url=server.url, access_token="t", region="r", project_id="p"
+        )
+        with vertex:
+            assert tersely.sot(vertex).messages.create(**ASK).id == "as it is"
+        assert len(server.calls) == 1
+        assert "named by the address" in why()
 
     async def test_async(self, provider: Provider, server: Server) -> None:
         url = server.url.removesuffix("/v1")
@@ -409,7 +422,7 @@ class TestAnthropic:
         ("asked", "reason"),
         [
             ({"tools": [{"name": "look", "input_schema": {"type": "object"}}]}, "tools"),
-            ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking"),
+            ({"extra_body": {"thinking": {"type": "adaptive"}}}, "thinking"),
             ({"stop_sequences": ["."]}, "stop_sequences"),
             ({"messages": [*SAID, {"role": "assistant", "content": "Well,"}]}, "begun already"),
             ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "more than text"),
@@ -421,7 +434,7 @@ class TestAnthropic:
         server.play = lambda handler, body: handler.answer(200, {"content": [], "id": "as it is"})
         said = {**ASK, **asked}
         assert tersely.sot(claude).messages.create(**said).id == "as it is"
-        assert server.bodies == [said]
+        assert server.bodies == [said | said.pop("extra_body", {})]
         assert reason in why()
 
 
@@ -470,6 +483,17 @@ class TestLangChain:
             assert [one.text for one in chain.batch([QUESTION])] == [JOINED]
         (usage,) = watched.usage_metadata.values()
         assert usage["output_tokens"] == provider.sums[2]
+
+    def test_models_of_anthropic(self, provider: Provider, server: Server) -> None:
+        langchain_anthropic = pytest.importorskip("langchain_anthropic")
+        model = langchain_anthropic.ChatAnthropic(
+            model="claude-x", api_key="key", base_url=server.url.removesuffix("/v1"), max_tokens=900
+        )
+        answer = tersely.sot(model).invoke(QUESTION)
+        assert answer.text == JOINED
+        assert answer.usage_metadata is not None
+        assert answer.usage_metadata["input_tokens"] == provider.sums[0]
+        assert server.bodies[1]["max_tokens"] < 900
 
     def test_what_does_not_suit_goes_to_the_model(self, provider: Provider, model: Any) -> None:
         wrapped = tersely.sot(model)
