@@ -31,9 +31,9 @@ class LlamaCppBackend(Answering):
     `Engine`). What prompts begin with in common is read once and copied, which costs nothing, and
     `prefix_tokens` tokens of recent prompts are remembered.
 
-    `batch_size` answers are made at once, prompts of `batch_tokens` tokens are read at once, and
-    `kv_tokens` tokens have their keys and values in memory, what is shared counting once. Other
-    requests wait. Every step looks at all that is in memory, so that more of it is slower.
+    `batch_size` answers are made at once, `batch_tokens` new tokens of prompts are read at once,
+    and `kv_tokens` tokens have their keys and values in memory, what is shared counting once. Other
+    requests wait.
 
     `threads` are as many as this process has cores when left out; more than there are free cores
     are ruinous. `gpu_layers` layers run on a GPU, where llama.cpp was compiled for one (-1: all).

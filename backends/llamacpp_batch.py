@@ -42,7 +42,7 @@ class LlamaBatch:
         if len(self.answers) + len(entering) > limits.rows:
             return False
         prompts = [answer.prompt for answer in entering]
-        if len(entering) > 1 and sum(map(len, prompts)) > limits.read:
+        if len(entering) > 1 and self.sequences.costs(prompts) > limits.read:
             return False
         cells = self.sequences.cells(self._rows.values(), prompts) + self._to_come(entering)
         return cells <= min(limits.held or self.room, self.room)

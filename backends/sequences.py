@@ -56,7 +56,11 @@ class Sequences:
     def cells(self, sequences: Iterable[int], prompts: Sequence[Sequence[int]]) -> int:
         """What these sequences take and, beside them, some prompts will take."""
         rows = [*sequences]
-        return self._ledger.taken(rows) + self._costs(prompts, rows)
+        return self._ledger.taken(rows) + self.costs(prompts, rows)
+
+    def costs(self, prompts: Sequence[Sequence[int]], among: Iterable[int] | None = None) -> int:
+        """The cells that prompts will take besides those that are taken."""
+        return self._ledger.costs(prompts, among) if self._shares else sum(map(len, prompts))
 
     def enter(
         self,
@@ -152,13 +156,9 @@ class Sequences:
         new = sum(1 for _ in beginnings(prompts))
         while self._kept and (
             len(self._kept) + new > self._most
-            or self._ledger.taken() + self._costs(prompts) + to_come > self._cache.tokens
+            or self._ledger.taken() + self.costs(prompts) + to_come > self._cache.tokens
         ):
             self._forget_oldest()
-
-    def _costs(self, prompts: Sequence[Sequence[int]], among: Iterable[int] | None = None) -> int:
-        """The cells that prompts will take besides those that are taken."""
-        return self._ledger.costs(prompts, among) if self._shares else sum(map(len, prompts))
 
     def _use(self, sequence: int) -> None:
         """Forget it later than all others."""

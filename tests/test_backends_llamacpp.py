@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -11,8 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from backend_contract import asked, one
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from llama_double import Double, playing, vector
+from llamacpp_promises import LONG, POINTS, LlamaCppPromises, but, calls, soft
 
 from tersely import registry
 from tersely.backends import chat, choice, cpus, decode
@@ -20,9 +26,11 @@ from tersely.backends.decode import Answer
 from tersely.backends.detokenize import Detokenizer, StopStrings
 from tersely.backends.ledger import Ledger
 from tersely.backends.llamacpp import LlamaCppBackend
+from tersely.backends.llamacpp_batch import LlamaBatch
 from tersely.backends.llamacpp_context import runs
 from tersely.backends.llamacpp_weights import file_of, library
 from tersely.backends.read import beginnings
+from tersely.backends.ticket import Limits
 from tersely.contracts import Request
 from tersely.errors import BackendError, ConfigError, MissingExtra, ModelError
 from tersely.prompt import Prompt, Segment
@@ -312,3 +320,149 @@ def test_runs_are_of_one_sort_and_cover_all(odd: list[bool], most: int) -> None:
     found = [*runs(np.array(odd), most)]
     assert [place for begin, end in found for place in range(begin, end)] == [*range(len(odd))]
     assert all(len({*odd[begin:end]}) == 1 and end - begin <= most for begin, end in found)
+
+
+# --- with a package that is played -------------------------------------------------------------
+
+
+@pytest.fixture
+def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
+    yield playing(monkeypatch)
+    library.cache_clear()
+
+
+@pytest.fixture
+def answers(double: Double, tmp_path: Path) -> Iterator[LlamaCppBackend]:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    backend = LlamaCppBackend(model=str(tmp_path), threads=1)
+    yield backend
+    backend.close()
+    gc.collect()
+    assert not +double.alive, "all is freed"
+
+
+@pytest.fixture(scope="module")
+def table() -> Any:
+    import torch
+
+    return torch.tensor([vector(token) for token in range(256)])
+
+
+class TestPlayed(LlamaCppPromises):
+    pass
+
+
+plans = st.lists(
+    st.tuples(
+        st.integers(0, 6),
+        st.sampled_from(["", "x", LONG[:60], LONG[:200], LONG[:60] + "y" * 90]),
+        st.integers(1, 30),
+        st.integers(0, 3),
+    ),
+    min_size=1,
+    max_size=9,
+)
+
+
+@given(plan=plans, drop=st.integers(0, 20), kept=st.sampled_from([0, 150, 5000]))
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whoever_comes_and_goes_an_answer_is_the_same(
+    answers: LlamaCppBackend, plan: list[tuple[int, str, int, int]], drop: int, kept: int
+) -> None:
+    """In 512 cells, of which the double takes care; who doesn't fit waits."""
+    loaded = answers._batch().weights
+    batch = LlamaBatch(loaded, rows=4, tokens=512, threads=1)
+    limits = Limits(rows=4, read=300, held=None, kept=kept)
+    requests = [
+        asked(text, max_tokens=tokens, temperature=seed / 2, seed=seed)
+        for _, text, tokens, seed in plan
+    ]
+    made = answers._answers(requests, loaded)
+    late = [(when, one) for (when, *_), one in zip(plan, made, strict=True)]
+    for moment in range(400):
+        entering: list[Answer] = []
+        while late and late[0][0] <= moment and batch.fits([*entering, late[0][1]], limits):
+            entering.append(late.pop(0)[1])
+        if entering:
+            batch.enter(entering)
+        elif batch.answers:
+            batch.step()
+        if moment == drop and batch.answers:
+            batch.answers[0].dropped = True
+            batch.leave()
+        batch.forget(kept)
+        assert batch.sequences.kept <= kept
+    assert not late and not batch.answers
+    whole = [one.completion("") for one in made if not one.dropped]
+    alone = [answers.complete([one.request])[0] for one in made if not one.dropped]
+    assert [one.text for one in whole] == [one.text for one in alone]
+    batch.close()
+
+
+def test_a_recurrent_model_reads_every_prompt_in_full(
+    answers: LlamaCppBackend, double: Double
+) -> None:
+    double.recurrent = True
+    answers = but(answers, batch_tokens=6000)
+    with calls(answers) as read:
+        done = answers.complete(POINTS)
+    assert len(read[0]) == len(done) == 6
+    assert read[0] == [len(answers.encode(request)) for request in POINTS]
+    one(answers, POINTS[0])
+    assert answers._batch().sequences.kept == 0
+
+
+def test_models_that_cant_answer_or_take_vectors(
+    answers: LlamaCppBackend, double: Double, table: Any
+) -> None:
+    double.turns = double.LLAMA_ROPE_TYPE_MROPE
+    with pytest.raises(ConfigError, match="several positions"):
+        one(answers, soft(answers, table, "x"))
+    answers.close()
+    double.encoder = True
+    with pytest.raises(ModelError, match="encoder"):
+        one(answers, asked())
+
+
+def test_what_llama_cpp_says_of_a_failure_is_told(
+    answers: LlamaCppBackend, double: Double, tmp_path: Path
+) -> None:
+    double.broken = -2
+    with pytest.raises(BackendError, match=r"returned -2: no luck$"):
+        one(answers, asked())
+    with pytest.raises(BackendError, match=r"no memory for kv_tokens=2000000; .*: failed to"):
+        one(but(answers, kv_tokens=2_000_000), asked())
+    (tmp_path / "model.gguf").write_bytes(b"other")
+    answers.close()
+    gc.collect()
+    with pytest.raises(ModelError, match=r"holds no model that llama\.cpp can load: bad magic$"):
+        one(answers, asked())
+
+
+def test_a_child_of_a_fork_frees_nothing_of_its_parent(
+    answers: LlamaCppBackend, double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one(answers, asked())
+    context = answers._batch().context
+    monkeypatch.setattr("tersely.backends.llamacpp_weights.os.getpid", lambda: -1)
+    context.close()
+    monkeypatch.undo()
+    assert double.alive["contexts"] == 1
+    double.llama_free(context._pointer)
+
+
+async def test_two_who_open_at_once_get_one_engine(
+    answers: LlamaCppBackend, double: Double
+) -> None:
+    await asyncio.gather(*(answers.acomplete([asked(f"{i}")]) for i in range(5)))
+    assert +double.alive == {"models": 1, "contexts": 1}
+
+
+def test_long_names_of_tokens_and_long_texts(
+    answers: LlamaCppBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tersely.backends.llamacpp_weights.LONGEST", 2)
+    loaded = answers._batch().weights
+    text = "Zürich <|assistant|> 👍🏽"
+    assert loaded.decode(loaded.encode(text)) == text
+    assert loaded.decode(loaded.encode(text), skip_special_tokens=True) == "Zürich  👍🏽"
