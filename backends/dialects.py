@@ -24,9 +24,10 @@ class Dialect:
     """The ways of one engine.
 
     `grammar` is the path of fields under which a grammar in GBNF is sent, `penalty` the field of a
-    repetition penalty, with `besides` sent beside it; empty: the engine takes none. `repeats`: a
-    whole answer begins with the text that it goes on with. `at_once` is how many requests the
-    engine answers side by side, where that is known.
+    repetition penalty, with `besides` sent beside it; empty: the engine takes none. `embeds`: it
+    takes vectors where it was started so, and `can` tells of that. `repeats`: a whole answer begins
+    with the text that it goes on with. `at_once` is how many requests the engine answers side by
+    side, where that is known.
     """
 
     can: frozenset[Capability] = frozenset({"alternatives", "logprobs", "stream"})
@@ -35,6 +36,7 @@ class Dialect:
     grammar: tuple[str, ...] = ()
     penalty: str = ""
     besides: Mapping[str, Any] | None = None
+    embeds: bool = False
     at_once: int | None = None
 
     @property
@@ -44,6 +46,8 @@ class Dialect:
             "grammar": bool(self.grammar),
             "repetition_penalty": bool(self.penalty),
             "parallel": self.at_once != 1,
+            "embeds": self.embeds and "embeds" in self.can,
+            "kv_prefix": False,
         }
         goes_on: tuple[Capability, ...] = ("prefill",) if self.prefill else ()
         return self.can.difference(ways).union(goes_on, (way for way in ways if ways[way]))
@@ -71,6 +75,7 @@ DIALECTS: Mapping[EngineName, Dialect] = {
         prefill="vllm",
         grammar=("structured_outputs", "grammar"),
         penalty="repetition_penalty",
+        embeds=True,
     ),
     "sglang": Dialect(can=SHARES, prefill="vllm", grammar=("ebnf",), penalty="repetition_penalty"),
     # a slot keeps its own last prompt only: requests at the same time share nothing

@@ -16,6 +16,7 @@ from tersely.backends import recognise, wire
 from tersely.backends.dialects import DIALECTS, Dialect, EngineName, Prefill
 from tersely.backends.parallel import aeach, each
 from tersely.backends.probe import aprobe, probe
+from tersely.backends.vectors import check_vectors
 from tersely.calls import Server, check, translated
 from tersely.contracts import Capability, Chunk, Completion, Request
 from tersely.errors import BackendError
@@ -34,8 +35,9 @@ class HttpBackend(Server):
     finds it out. `openai` is any other server.
 
     `can` tells what the server can do, where you know better: `probe` finds out, and
-    `backend.model_copy(update={"can": backend.probe()})` keeps it. `prefill` is how the server is
-    asked to go on with a last turn of the assistant, where it differs from the engine's way (see
+    `backend.model_copy(update={"can": backend.probe()})` keeps it. vLLM takes vectors where it was
+    started with `--enable-prompt-embeds`: add `embeds` then. `prefill` is how the server is asked
+    to go on with a last turn of the assistant, where it differs from the engine's way (see
     `dialects.Prefill`). Some servers tell of the token that ends an answer too.
     """
 
@@ -179,6 +181,7 @@ def _check(backend: HttpBackend, requests: Sequence[Request]) -> None:
     """Raise ConfigError for what the engine can't do, before anything is sent."""
     for request in requests:
         refuse_unable(request, backend.capabilities, mend="set `engine` to one that takes it")
+        check_vectors(request, backend.model)
 
 
 def _last(reply: wire.Reply) -> Chunk:

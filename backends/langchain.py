@@ -106,7 +106,8 @@ class LangChainBackend:
         """A request's messages, and its settings by their LangChain names."""
         if request.raw:
             raise ConfigError("a chat model can't take raw text: use the local or the http backend")
-        refuse_unable(request, self.capabilities, mend="use the local or the http backend")
+        able = self.capabilities - {"embeds", "kv_prefix"}  # messages have no place for them
+        refuse_unable(request, able, mend="use the local or the http backend")
         wishes: dict[Capability, Any] = {
             "logprobs": request.logprobs or request.alternatives > 0,
             "alternatives": request.alternatives,

@@ -13,9 +13,10 @@ from tersely.backends.decode import Answer
 from tersely.backends.engine import Engine, engine, told
 from tersely.backends.grammar import guide
 from tersely.backends.lookup import Guesses, guesses
+from tersely.backends.marks import filled_in, marked
 from tersely.backends.mixture import Mixture, check_weights
 from tersely.backends.prefix import can_pad
-from tersely.backends.soft_input import embedded, filled_in, marked, places, read_prefix
+from tersely.backends.soft_input import embedded, places, read_prefix
 from tersely.backends.ticket import Limits, Note, Ticket
 from tersely.contracts import Capability, Completion, Request
 from tersely.errors import BackendError, ConfigError, ContextLengthError

@@ -1,17 +1,15 @@
-"""Requests with soft input: whether a model can read it, and where it stands."""
+"""Soft input as a model here reads it, and how it is made."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import cache, lru_cache
-from itertools import count
 
 from tersely.backends.places import Places
 from tersely.backends.prefix import can_share, prefilled
 from tersely.backends.read import Piece
 from tersely.contracts import Request
-from tersely.errors import BackendError, ConfigError
+from tersely.errors import ConfigError
 from tersely.soft import KVPrefix, SoftPrompt, check_model
 from tersely.weights import CausalLM
 
@@ -38,38 +36,6 @@ def places(request: Request, lm: CausalLM, model: str) -> Places:
         _check_prefix(request.kv_prefix, lm, model)
         made.prefixes[request.kv_prefix.places] = _pieces(request.kv_prefix, lm)
     return made
-
-
-def marked(request: Request) -> tuple[Request, dict[str, SoftPrompt]]:
-    """The request with a mark of its own in place of each soft segment's text.
-
-    Raises ConfigError unless there are as many soft segments as soft prompts.
-    """
-    segments = request.prompt.segments
-    at = [i for i, segment in enumerate(segments) if segment.kind == "soft"]
-    if len(at) != len(request.soft):
-        raise ConfigError(
-            f"the prompt has {len(at)} segments of kind 'soft', and the request {len(request.soft)}"
-            " soft prompts to stand there"
-        )
-    salt = next(n for n in count() if f"\uf8ff{n}." not in request.prompt.text)
-    marks = [f"\uf8ff{salt}.{i}\uf8ff" for i in range(len(at))]
-    prompt = request.prompt.with_texts(dict(zip(at, marks, strict=True)))
-    return replace(request, prompt=prompt), dict(zip(marks, request.soft, strict=True))
-
-
-def filled_in(text: str, marks: dict[str, SoftPrompt], model: str) -> Iterator[str | SoftPrompt]:
-    """The runs of a text, and the soft prompts that stand between them.
-
-    Raises BackendError when a mark is missing: a chat template left out what held it.
-    """
-    for mark, soft in marks.items():
-        before, found, text = text.partition(mark)
-        if not found:
-            raise BackendError(f"the chat template of {model!r} left out or moved a soft prompt")
-        yield before
-        yield soft
-    yield text
 
 
 def embedded(lm: CausalLM, text: str, model: str) -> SoftPrompt:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tersely.backends.dialects import DIALECTS, Dialect
 from tersely.backends.spelling import Tokens
+from tersely.backends.vectors import messages_with_vectors
 from tersely.calls import RETRYABLE, error_said
 from tersely.contracts import Completion, FinishReason, Request
 from tersely.errors import BackendError
@@ -53,11 +54,11 @@ def _asked(request: Request, dialect: Dialect) -> dict[str, Any]:
         several = max(1, request.alternatives) if tells else None
         return {"prompt": sendable(request.prompt.text), "logprobs": several}
     wish = {"logprobs": tells or None, "top_logprobs": request.alternatives or None}
-    messages = messages_of(request.prompt)
+    messages = messages_with_vectors(request) if request.soft else messages_of(request.prompt)
     return {"messages": messages, **wish, **_going_on(messages, dialect)}
 
 
-def _going_on(messages: list[dict[str, str]], dialect: Dialect) -> dict[str, Any]:
+def _going_on(messages: Sequence[Mapping[str, Any]], dialect: Dialect) -> dict[str, Any]:
     """What asks a server to go on with the last message, when it is the assistant's."""
     *before, last = messages
     if last["role"] != "assistant":
