@@ -117,9 +117,8 @@ class Job:
         failures, purpose = 0, purpose or f"point {self.point.number}"
         label = purpose
         while not self.ended:
-            request = replace(asking(self.kept), max_tokens=self.room)
-            if self.model:
-                request = replace(request, model=self.model)
+            wanted = asking(self.kept)
+            request = replace(wanted, max_tokens=self.room, model=self.model or wanted.model)
             heard, error = yield from outcome(request, until=self._runs_on)
             if isinstance(error, NotAsked):
                 self.lose("the time was up")

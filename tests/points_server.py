@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,11 @@ from typing import Any
 from little_sot import ALONE, LINES, PURPOSE, SKELETON, text_of
 from script_server import Handler, Server, serving
 
+import tersely
+
 JSON = dict[str, Any]
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+FORM = {"type": "json_object"}
 QUESTION = "What are the benefits of sleep?"
 PLAIN = "A plain answer. It has two sentences."
 JOINED = "\n\n".join(f"{i}. {line}: {text_of(str(i))}" for i, line in enumerate(LINES, 1))
@@ -30,6 +34,7 @@ class Provider:
     A status instead of a text refuses. `silent` servers tell no usage.
     """
 
+    server: Server
     texts: dict[str, str | int] = field(default_factory=dict)
     billed: list[JSON] = field(default_factory=list)
     purposes: list[str] = field(default_factory=list)
@@ -148,10 +153,17 @@ def _event(part: JSON, name: str = "") -> bytes:
 
 
 @contextmanager
-def providing(**texts: str | int) -> Iterator[tuple[Provider, Server]]:
-    """A provider, and the server that it answers through."""
+def providing() -> Iterator[Provider]:
+    """A provider that answers through a server."""
     with serving() as server:
-        provider = Provider(dict(texts))
-        play: Callable[[Handler, Any], None] = provider
-        server.play = play
-        yield provider, server
+        provider = Provider(server)
+        server.play = provider
+        yield provider
+
+
+def why() -> str:
+    """Why the latest answer is plain."""
+    account = tersely.sot.last_account()
+    assert account is not None
+    assert account.route == "plain"
+    return account.notes[-1]

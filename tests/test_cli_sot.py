@@ -36,15 +36,13 @@ POINTS = [
 
 @pytest.fixture
 def provider() -> Iterator[Provider]:
-    with providing() as (made, server):
-        made.server = server  # type: ignore[attr-defined]
+    with providing() as made:
         yield made
 
 
 @pytest.fixture
-def server(provider: Any) -> Server:
-    found: Server = provider.server
-    return found
+def server(provider: Provider) -> Server:
+    return provider.server
 
 
 def asking(server: Server, *more: str) -> list[str]:
