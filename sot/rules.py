@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from tersely.contracts import Request
+from tersely.wishes import wishes
 
 SHORT = 96
 """Tokens: an answer that may not be longer has no points worth writing side by side."""
@@ -92,6 +93,8 @@ def opted_out(request: Request, *, choices: int = 1, structured: bool = False) -
     """
     if request.prompt.tools:
         return "tools may be called"
+    if "embeds" in wishes(request):
+        return "vectors stand in the prompt"
     if structured:
         return "the form of the answer is bound"
     if choices > 1:

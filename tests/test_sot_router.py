@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,8 @@ def test_tools_forms_and_several_answers_are_opted_out() -> None:
     asked = request("What are the main benefits of tea?")
     tools = Request(prompt=Prompt(asked.prompt.segments, tools="[]"), max_tokens=512)
     assert opted_out(tools) == "tools may be called"
+    soft = (*asked.prompt.segments, Segment(text="[note]", kind="soft"))
+    assert opted_out(replace(asked, prompt=Prompt(soft))) == "vectors stand in the prompt"
     assert opted_out(asked, structured=True) == "the form of the answer is bound"
     assert opted_out(asked, choices=2) == "2 answers are wanted"
     assert opted_out(asked) == ""
