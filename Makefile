@@ -52,7 +52,7 @@ $(PEERS): $(READY)
 matrix: $(READY)  ## the client wrapper against the oldest and newest SDK majors
 	@scripts/matrix
 
-engines: model  ## the contract of backends on real llama.cpp and vLLM servers
+engines: model  ## the contract of backends on real llama.cpp and vLLM
 	@scripts/engines
 
 wheel: $(READY)  ## build the wheel and sdist, and test the wheel with the sources out of reach
