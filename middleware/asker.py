@@ -40,6 +40,18 @@ class Asker(BaseChatModel):
     def _llm_type(self) -> str:
         return "tersely-sot"
 
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        """What an answer depends on: LangChain's cache tells askers apart by it."""
+        names = ("model", "base_url")
+        return {
+            "backend": type(self.backend).__name__,
+            **{name: str(getattr(self.backend, name, "")) for name in names},
+            "points": repr(self.points),
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+        }
+
     def __call__(self, what: Any) -> Any:
         """The answer to a text or messages; of a function, one that gives its answer's text."""
         return asked_by(self, what)

@@ -139,6 +139,11 @@ class TestBackend:
         assert [one.text for one in ask.batch([QUESTION, QUESTION])] == [JOINED] * 2
         assert ask.invoke(QUESTION).usage_metadata["output_tokens"] > 40
 
+    def test_a_cache_tells_askers_apart(self) -> None:
+        asked = [tersely.sot(Writer(), mode)._get_llm_string() for mode in ("auto", "force")]
+        assert asked[0] != asked[1]
+        assert asked[0] == tersely.sot(Writer())._get_llm_string()
+
     async def test_without_blocking(self) -> None:
         ask = tersely.sot(Writer(), max_tokens=600)
         assert (await ask.ainvoke(QUESTION)).text == JOINED

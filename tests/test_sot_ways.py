@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -17,7 +18,8 @@ from points_server import FORM, JOINED, PLAIN, QUESTION, TOOL, Provider, providi
 from script_server import Server
 
 import tersely
-from tersely.errors import ConfigError
+from tersely import plans
+from tersely.errors import BackendError, ConfigError
 from tersely.middleware.points import Points
 from tersely.middleware.points_chat import Chat
 from tersely.registry import plan
@@ -303,8 +305,58 @@ class TestOpenAI:
         wrapped.close()
         assert wrapped.is_closed()
 
+    @pytest.mark.parametrize("deployment", [None, "mine"])
+    def test_azure(self, server: Server, deployment: str | None) -> None:
+        place = {"azure_endpoint": server.url.removesuffix("/v1"), "api_version": "2024-10-21"}
+        if deployment:
+            place["azure_deployment"] = deployment
+        with openai.AzureOpenAI(api_key="key", **place) as azure:
+            assert text(tersely.sot(azure).chat.completions.create(**CHAT)) == JOINED
+        path = f"/openai/deployments/{deployment or 'gpt-4o'}/chat/completions"
+        assert {path for path, _, _ in server.calls} == {f"{path}?api-version=2024-10-21"}
+
+    def test_at_the_deadline_the_answer_is_what_is_there(
+        self, provider: Provider, server: Server, client: Any
+    ) -> None:
+        end = threading.Event()
+
+        def stuck(handler: Any, body: Any) -> None:
+            if "write point 2" in str(body):
+                end.wait(60)
+                handler.close_connection = True
+            else:
+                provider(handler, body)
+
+        server.play = stuck
+        answer = tersely.sot(client, deadline=2.0).chat.completions.create(**CHAT)
+        end.set()
+        assert answer.choices[0].finish_reason == "length"
+        assert [text_of(i) in text(answer) for i in "1234"] == [True, False, True, True]
+        assert answer.usage.prompt_tokens > provider.sums[0]  # the call that hung is counted
+
+    def test_a_plan_that_dies_after_it_spoke_ends_the_stream(self, client: Any) -> None:
+        stream = tersely.sot(client).with_options().chat.completions
+        with tersely.override(sot=Dying()):
+            chunks = iter(stream.create(**CHAT, stream=True))
+        with pytest.raises(openai.APIError, match="it died"):
+            assert texts(chunks)
+
+
+class Dying:
+    """A plan that says something and then can't go on."""
+
+    def steps(self, request: Any, context: Any, /) -> Any:
+        yield from plans.say("Well, ")
+        raise BackendError("it died")
+
 
 class TestOpenAIAsync:
+    async def test_a_plan_that_dies_after_it_spoke_ends_the_stream(self, aclient: Any) -> None:
+        wrapped = tersely.wrap(aclient, sot=Dying())
+        stream = await wrapped.chat.completions.create(**CHAT, stream=True)
+        with pytest.raises(openai.APIError, match="it died"):
+            assert [chunk async for chunk in stream]
+
     async def test_whole_and_streamed(self, provider: Provider, aclient: Any) -> None:
         wrapped = tersely.sot(aclient)
         answer = await wrapped.chat.completions.create(**CHAT)
@@ -385,6 +437,11 @@ class TestAnthropic:
         kinds = [one.type for one in events]
         plain = [one.type for one in claude.messages.create(**ASK, stream=True)]
         assert list(dict.fromkeys(kinds)) == list(dict.fromkeys(plain))
+
+    def test_a_plan_that_dies_after_it_spoke_ends_the_stream(self, claude: Any) -> None:
+        events = tersely.wrap(claude, sot=Dying()).messages.create(**ASK, stream=True)
+        with pytest.raises(anthropic.APIError, match="it died"):
+            assert list(events)
 
     def test_models_that_the_address_names(self, server: Server) -> None:
         server.play = lambda handler, body: handler.answer(200, {"content": [], "id": "as it is"})
