@@ -13,6 +13,9 @@ from tersely.errors import ConfigError, UnknownName
 from tersely.retrieval import Embedder
 from tersely.sot.branching import Forks
 from tersely.sot.grammar import Form
+from tersely.sot.probing import named
+from tersely.sot.profile import Profile, stored
+from tersely.sot.rules import opted_out
 from tersely.sot.run import Run
 from tersely.sot.shares import Shares, most_points
 from tersely.sot.skeleton import Skeleton
@@ -63,6 +66,20 @@ def at_once(backend: Backend | None) -> int:
     """How many calls a backend takes at once, as far as it tells."""
     told = (getattr(backend, name, None) for name in ("parallel", "batch_size"))
     return next((most for most in told if isinstance(most, int) and most > 0), PARALLEL)
+
+
+def refused(run: Run, gate: str) -> str:
+    """Why what the caller set wants an answer in one piece; "" where nothing does."""
+    if run.request.grammar.strip():
+        return "the form of the answer is bound"
+    return opted_out(run.request) if gate == "auto" else ""
+
+
+def paid(run: Run, profile: Profile | None, job: tuple[int, float, float, float, float]) -> str:
+    """Why a job does not pay on this engine; "" where it does, or nobody measured it."""
+    backend = run.context.backend
+    known = profile or (stored(*named(backend)) if backend else None)
+    return "" if known is None or known.pays(*job) else known.reason(*job)
 
 
 def _layout(plan: Sot, request: Request, backend: Backend | None, *, goes_on: bool) -> Layout:

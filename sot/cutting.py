@@ -8,6 +8,7 @@ from tersely.units import split
 
 MARKS = r"[ \t]*(?:#{1,6}[ \t]*)?[*_]{0,3}(?:(?:point|step)[ \t]+)?\(?"
 ENDED = regex.compile(r"[.!?…。！？।॥۔][\p{Pe}\p{Pf}\"'*_`]*$|^[|`~]|```$")  # noqa: RUF001
+BULLET = regex.compile(r"[-*+•][ \t]")
 ROLE = r"\n[ \t]*(?:user|assistant|human|question|system)[ \t]*:"
 
 
@@ -47,11 +48,10 @@ def ended(text: str) -> bool:
 
 
 def joined(head: str, more: str) -> str:
-    """Two parts of a text, with a space where they would fuse."""
-    if not head or not more:
+    """Two parts of a text, with a space where they would fuse; a list begins on its own line."""
+    if not head or not more or head[-1].isspace() or more[0].isspace():
         return head + more
-    apart = head[-1].isspace() or more[0].isspace()
-    return head + more if apart else f"{head} {more}"
+    return f"{head}\n{more}" if BULLET.match(more) else f"{head} {more}"
 
 
 def _pattern(number: int) -> regex.Pattern[str]:

@@ -11,13 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from tersely.asking import question_of
 from tersely.contracts import Context, Request
 from tersely.plans import Reply, Step, Steps
-from tersely.sot.beginning import begun
+from tersely.sot.beginning import begun, paid, refused
 from tersely.sot.items import items_of
 from tersely.sot.plain import plain
-from tersely.sot.probing import named
-from tersely.sot.profile import Profile, stored
+from tersely.sot.profile import Profile
 from tersely.sot.router import Router
-from tersely.sot.rules import opted_out
 from tersely.sot.run import FEWEST, Run
 from tersely.sot.shares import most_points
 from tersely.sot.templates import Templates
@@ -96,8 +94,8 @@ class Sot(BaseModel):
     def steps(self, request: Request, context: Context, /) -> Steps:
         run = begun(self, request, context)
         items = items_of(question_of(request.prompt)) if self.items else []
-        if refused := (yield from self._refused(run, len(items))):
-            return (yield from plain(run, refused))
+        if reason := (yield from self._refused(run, len(items))):
+            return (yield from plain(run, reason))
         if len(items) > most_points(request.max_tokens, len(items)):
             few = f"{request.max_tokens} tokens do not reach for {len(items)} items"
             return (yield from plain(run, few))
@@ -119,18 +117,13 @@ class Sot(BaseModel):
 
     def _refused(self, run: Run, items: int) -> Generator[Step, Reply, str]:
         """Why the request is to be answered plainly, or ""."""
-        if run.request.grammar.strip():
-            return "the form of the answer is bound"
+        if reason := refused(run, self.gate):
+            return reason
         if self.gate != "auto":
             return ""
-        if reason := opted_out(run.request):
-            return reason
         if not items and (reason := (yield from self._routed(run))):
             return reason
-        backend = run.context.backend
-        profile = self.profile or (stored(*named(backend)) if backend else None)
-        job = run.job_of(items, self.words)
-        return "" if profile is None or profile.pays(*job) else profile.reason(*job)
+        return paid(run, self.profile, run.job_of(items, self.words))
 
     def _routed(self, run: Run) -> Generator[Step, Reply, str]:
         verdict = self.router.routed_request(run.request)

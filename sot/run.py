@@ -54,7 +54,7 @@ class Run:
     retries: int
     goes_on: bool
     models: Sequence[str] = ()
-    route: Literal["items", "skeleton", "plain"] = "skeleton"
+    route: Literal["items", "skeleton", "list", "plain"] = "skeleton"
     jobs: list[Job] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     finish: FinishReason = "stop"

@@ -44,7 +44,7 @@ class Walk:
             yield from self._alone(job)
         if all(job.state == "lost" for job in self.run.jobs):
             return (yield from plain(self.run, "not one point could be written"))
-        return self._told()
+        return told(self.run)
 
     @property
     def _listed(self) -> bool:
@@ -160,14 +160,14 @@ class Walk:
         job.final = True
         yield from self.run.say()
 
-    def _told(self) -> SotAnswer:
-        """The whole, with all that was lost on the way."""
-        run = self.run
-        _tell_of(run)
-        states = {job.state for job in run.jobs}
-        if states != {"whole"}:
-            run.finish = "other" if "lost" in states and not run.forks.late else "length"
-        return run.answer(run.telling.text)
+
+def told(run: Run, *, before: str = "") -> SotAnswer:
+    """The whole answer, with what was said `before` its points and all that was lost on the way."""
+    _tell_of(run)
+    states = {job.state for job in run.jobs}
+    if states != {"whole"}:
+        run.finish = "other" if "lost" in states and not run.forks.late else "length"
+    return run.answer(before + run.telling.text)
 
 
 def _asked(

@@ -146,11 +146,11 @@ class SotAccount(Spent):
     """What an answer of several points took, and what became of each.
 
     `plain` is one call with the request as it came, and the same answer. `route` is how the
-    question was taken apart: by the `items` it gives, by a `skeleton`, or not at all (`plain`:
-    the last note tells why).
+    question was taken apart: by the `items` it gives, by a `skeleton`, by the `list` that the answer
+    came to, or not at all (`plain`: the last note tells why).
     """
 
-    route: Literal["items", "skeleton", "plain"] = "plain"
+    route: Literal["items", "skeleton", "list", "plain"] = "plain"
     points: tuple[PointTold, ...] = ()
     plain: int = 0
 

@@ -46,6 +46,7 @@ STAGES: dict[str, str] = {
 }
 
 PLANS: dict[str, str] = {
+    "apar": "tersely.sot.plan_apar:Apar",
     "flare": "tersely.rag.plan_flare:Flare",
     "rag": "tersely.rag.plan_rag:Rag",
     "replug": "tersely.rag.plan_replug:Replug",
