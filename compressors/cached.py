@@ -69,7 +69,7 @@ class Cached(Holding):
                 raise ConfigError(f"cached: folder {str(store.path.parent)!r}: {error}") from error
 
     def __call__(self, prompt: Prompt, context: Context, /) -> Prompt:
-        told = "\n".join(_settings(self.recipe, context))
+        told = "\n".join(settings_of(self.recipe, context))
         if ADDRESS.search(told):
             return through(self.recipe, prompt, context, prompt.open)
         key = key_of(told, *_contents(prompt))
@@ -91,16 +91,22 @@ class Cached(Holding):
         return None if value is None else _unpacked(prompt, value)
 
     def _store(self) -> Store | None:
-        folder = Path(self.folder).expanduser() if self.folder else home() / "cache"
-        return _store_at(folder, self.megabytes * MEGABYTE) if self.megabytes else None
+        return store_of(self.folder, self.megabytes)
+
+
+def store_of(folder: str, megabytes: int) -> Store | None:
+    """The store that these settings name; None where nothing is kept on disk."""
+    where = Path(folder).expanduser() if folder else home() / "cache"
+    return store_at(where, megabytes * MEGABYTE) if megabytes else None
 
 
 @cache
-def _store_at(folder: Path, room: int) -> Store:
+def store_at(folder: Path, room: int) -> Store:
+    """The store in a folder, one for this process, with room for so many bytes."""
     return Store(folder, room)
 
 
-def _settings(recipe: Stage, context: Context) -> Iterator[str]:
+def settings_of(recipe: Stage, context: Context) -> Iterator[str]:
     """Everything besides the prompt that may make a difference."""
     yield __version__
     yield repr(recipe)

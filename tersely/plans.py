@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from tersely.contracts import Chunk, Completion, Context, Request
+from tersely.contracts import Backend, Chunk, Completion, Context, Request
 from tersely.errors import StageError
 from tersely.retrieval import Passage
 
@@ -166,3 +166,39 @@ def _completion(found: Reply) -> Completion:
     if not isinstance(found, Completion):
         raise StageError(f"a plan listened to one answer and was sent {found!r}")
     return found
+
+
+def asked_together(plans: Sequence[Steps], backend: Backend) -> list[Completion]:
+    """Carry out plans that only ask, all side by side: what they want asked is asked in one call.
+
+    For a stage, which has a backend and no driver. What plans show the caller is not shown. An
+    error of the backend is raised here and closes them all. Raises StageError for a plan that
+    does more than ask.
+    """
+    replies: dict[int, Reply] = dict.fromkeys(range(len(plans)))
+    found: dict[int, Completion] = {}
+    try:
+        while replies:
+            wanted: dict[int, Sequence[Request]] = {}
+            for i, reply in replies.items():
+                try:
+                    wanted[i] = _wanted(plans[i], reply)
+                except StopIteration as done:
+                    found[i] = done.value
+            asked = [one for some in wanted.values() for one in some]
+            heard = iter(backend.complete(asked) if asked else ())
+            replies = {i: [next(heard) for _ in some] for i, some in wanted.items()}
+    finally:
+        for plan in plans:
+            plan.close()
+    return [found[i] for i in range(len(plans))]
+
+
+def _wanted(plan: Steps, reply: Reply) -> Sequence[Request]:
+    """The requests that a plan wants answered next."""
+    step = plan.send(reply)
+    while isinstance(step, Chunk):
+        step = next(plan)
+    if not isinstance(step, Sequence):
+        raise StageError(f"a stage only asks, and its plan wanted {type(step).__name__}")
+    return step

@@ -42,6 +42,7 @@ STAGES: dict[str, str] = {
     "retrieve": "tersely.rag.retrieve:Retrieve",
     "selective_context": "tersely.compressors.selective_context:SelectiveContext",
     "stdc": "tersely.compressors.stdc:STDC",
+    "summary": "tersely.compressors.summary:Summary",
     "truncate": "tersely.compressors.baselines:Truncate",
 }
 
@@ -52,6 +53,7 @@ PLANS: dict[str, str] = {
     "replug": "tersely.rag.plan_replug:Replug",
     "self_rag": "tersely.rag.plan_self_rag:SelfRag",
     "sot": "tersely.sot.plan_sot:Sot",
+    "summarise": "tersely.compressors.summarise:Summarise",
     "two_hop": "tersely.rag.plan_two_hop:TwoHop",
 }
 

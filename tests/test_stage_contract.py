@@ -63,6 +63,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "selective_context": ({}, {"unit": "token"}),
     "stdc": ({}, {"beyond": True, "fill": "word"}),
+    "summary": ({"encoder": ""}, {"encoder": "", "route": "clusters", "folder": CACHE.name}),
     "truncate": ({}, {"unit": "paragraph"}),
 }
 """Two settings for each stage. A new stage adds its line here."""
