@@ -146,7 +146,7 @@ class SotAccount(Spent):
     """What an answer of several points took, and what became of each.
 
     `plain` is one call with the request as it came, and the same answer. `route` is how the
-    question was taken apart: by the `items` it gives, by a `skeleton`, by the `list` that the answer
+    answer was taken apart: by the question's `items`, by a `skeleton`, by the `list` that it
     came to, or not at all (`plain`: the last note tells why).
     """
 
