@@ -21,6 +21,7 @@ NAMES = (
     "sot",
     "sot_engine",
     "sot_router",
+    "summary",
 )
 
 
