@@ -39,10 +39,10 @@ class LlamaCppBackend(Answering):
     are ruinous. `gpu_layers` layers run on a GPU, where llama.cpp was compiled for one (-1: all).
 
     A model's file tells its chat template. Answers to one prompt may differ in a word by who their
-    neighbours are, since llama.cpp rounds several rows in another way than one. For
-    log-probabilities, grammars and a last turn of the assistant see `LocalBackend`. llama.cpp
-    itself is silent: what it says of a failure becomes part of the error. Needs the extra
-    `llamacpp`.
+    neighbours are and by what is remembered, since llama.cpp rounds several tokens at once in
+    another way than one. For log-probabilities, grammars and a last turn of the assistant see
+    `LocalBackend`. llama.cpp itself is silent: what it says of a failure becomes part of the error.
+    Needs the extra `llamacpp`.
     """
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
