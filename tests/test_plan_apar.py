@@ -18,7 +18,7 @@ from little_sot import QUESTION, Run, arun, ashown, asking, run, shown
 from tersely import registry
 from tersely.account import SotAnswer
 from tersely.backends.scripted import ScriptedBackend
-from tersely.contracts import Capability, Chunk, Request
+from tersely.contracts import Capability, Chunk, Completion, Request
 from tersely.errors import BackendError, OutOfTime
 from tersely.prompt import messages_of
 from tersely.sot.headings import first_heading, may_open, next_headings, sayable
@@ -275,6 +275,45 @@ def test_every_call_is_in_the_account() -> None:
     )
 
 
+WAYS = st.sampled_from(["well", "busy", "broken", "empty", "long", "odd", "on and on"])
+
+
+def by_way(way: str, text: str) -> Any:
+    if way in ("busy", "broken"):
+        return BackendError(f"it is {way}", retryable=way == "busy")
+    said = {"empty": "", "long": text[: len(text) // 2], "on and on": f"{text}\n9. **More**: x"}
+    ends: dict[str, Any] = {"long": "length", "odd": "other"}
+    return Completion(text=said.get(way, text), finish_reason=ends.get(way, "stop"))
+
+
+@given(st.dictionaries(st.sampled_from(["answer", "headings", "more", *"1234"]), WAYS))
+def test_whatever_fails_is_told_of(ways: dict[str, str]) -> None:
+    usual = Lister()
+
+    def answer(request: Request) -> Any:
+        name = purpose(request)
+        (made,) = usual.complete([request])
+        return by_way(ways.get(name, "well"), made.text)
+
+    backend = ScriptedBackend(answer, capabilities=usual.capabilities)
+    try:
+        *pieces, last = shown(FREE, backend)
+    except BackendError:
+        assert ways["answer"] in ("busy", "broken")
+        return
+    told = last.completion
+    assert isinstance(told, SotAnswer)
+    assert "".join(piece.text for piece in pieces) == told.text
+    assert len(told.account.calls) == len(backend.requests)
+    for point in told.account.points:
+        if point.state == "whole":
+            assert point.text and point.text in told.text
+        else:
+            assert f"point {point.number} is {point.state}: {point.reason}" in told.account.notes
+    if told.account.route == "plain":
+        assert told.account.notes and not told.account.points
+
+
 # Headings.
 
 
@@ -343,6 +382,7 @@ def test_a_heading_that_is_closed_stays(text: str, at: int) -> None:
     assert [one.raw for one in late][: len(early)] == [one.raw for one in early]
 
 
+@pytest.mark.model
 def test_a_real_model_forks_its_list(smollm2: Path) -> None:
     from tersely.backends.local import LocalBackend
 

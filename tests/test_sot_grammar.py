@@ -151,6 +151,7 @@ def test_a_graph_and_words_of_ones_own() -> None:
     assert "Now the points. All!" in skeleton_of(own).prompt.text
 
 
+@pytest.mark.model
 def test_a_small_model_writes_a_skeleton_of_use(smollm2: Path) -> None:
     from tersely.backends.local import LocalBackend
 

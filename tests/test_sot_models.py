@@ -175,9 +175,9 @@ def test_models_are_told_apart_by_name() -> None:
     assert isinstance(registry.backend("several", models={"a": saying("A")}), Several)
 
 
-def test_one_model_refuses_to_be_another(smollm2: Any) -> None:
+def test_one_model_refuses_to_be_another(tiny_llama: Any) -> None:
     from tersely.backends.local import LocalBackend
 
-    for backend in (saying("A"), LocalBackend(model=str(smollm2))):
+    for backend in (saying("A"), LocalBackend(model=str(tiny_llama))):
         with pytest.raises(ConfigError, match="model"):
             backend.complete([asking("x", model="b")])

@@ -199,6 +199,7 @@ def test_what_is_no_embedder_is_refused() -> None:
         run(Sot(gate="off", embedder="bets"), Writer())
 
 
+@pytest.mark.model
 def test_real_vectors_tell_what_means_the_same() -> None:
     from tersely.registry import embedder
 
