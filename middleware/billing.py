@@ -7,6 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, 
 from tersely.contracts import Backend, Capability, Chunk, Completion, Context, Request
 from tersely.middleware.listening import Hearing
 
+TELLING = ("batch_size", "models", "parallel")
+"""What backends tell of themselves to plans, where they do."""
+
 
 class Billed:
     """Another backend, with the tokens of all its calls as the provider tells them.
@@ -22,8 +25,9 @@ class Billed:
         self.told = True
         self.model = str(getattr(backend, "model", ""))
         self.base_url = str(getattr(backend, "base_url", "") or type(backend).__name__)
-        self.parallel = getattr(backend, "parallel", None)
-        self.batch_size = getattr(backend, "batch_size", None)
+        for name in TELLING:
+            if hasattr(backend, name):
+                setattr(self, name, getattr(backend, name))
 
     @property
     def capabilities(self) -> frozenset[Capability]:

@@ -55,7 +55,7 @@ class SdkBackend:
     @property
     def base_url(self) -> str:
         """Where it is asked."""
-        return str(getattr(self.client, "base_url", ""))
+        return str(getattr(self.client, "base_url", "")).rstrip("/")
 
     def complete(self, requests: Sequence[Request], /) -> list[Completion]:
         """Answer all requests, one after the other. Raises BackendError."""
