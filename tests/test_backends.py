@@ -60,8 +60,10 @@ def test_every_backend_fulfils_the_contract() -> None:
     needed: dict[str, dict[str, Any]] = {
         "http": {"base_url": "http://localhost/v1", "model": "m"},
         "langchain": {"model": FakeListChatModel(responses=[])},
+        "llamacpp": {},
         "local": {},
         "scripted": {"answers": []},
+        "several": {"models": {"small": ScriptedBackend([])}},
     }
     assert needed.keys() == BACKENDS.keys()
     for name, given_settings in needed.items():

@@ -24,7 +24,7 @@ from tersely.registry import PLANS
 
 QUESTION = "When was the Eiffel Tower completed?"
 
-every_plan = pytest.mark.parametrize("name", sorted(PLANS.keys() - {"sot"}))
+every_plan = pytest.mark.parametrize("name", sorted(PLANS.keys() - {"apar", "sot", "summarise"}))
 
 
 def said(request: Request) -> str:
