@@ -21,6 +21,7 @@ from tersely.lexical import terms_of
 from tersely.middleware.drive import drive
 from tersely.plans import Fork
 from tersely.prompt import Prompt, Segment
+from tersely.sot.grammar import grammar
 from tersely.sot.plan_sot import Sot
 from tersely.sot.templates import CHAT, Layout
 from tersely.tokens import counter
@@ -37,16 +38,8 @@ TARGET = 0.9
 POINT = "This is what there is to say on it. It has two sentences."
 LINE = regex.compile(r"(\d+)[.)][ \t]+(\S.*)")
 
-FORM = "\n".join(
-    (
-        'root ::= "1. " line "\\n2. " line "\\n3. " line m4?',
-        *(f'm{i} ::= "\\n{i}. " line m{i + 1}?' for i in range(4, MOST)),
-        f'm{MOST} ::= "\\n{MOST}. " line',
-        'line ::= word " " word " " word (" " word (" " word (" " word)?)?)?',
-        "word ::= [A-Za-z] [a-z]{0,13} ([-'] [a-z]{1,10})?",
-    )
-)
-"""A list of three to ten lines, of three to six words each."""
+FORM = grammar(MOST)
+"""The plan's own grammar: a list of three to ten lines, of three to six words each."""
 
 
 @dataclass(frozen=True, slots=True)
