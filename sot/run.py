@@ -125,9 +125,9 @@ class Run:
 
     def outlined(self, most: int, tokens: int) -> Program:
         """The program that has the skeleton written. It returns why it could not, or ""."""
-        request = replace(self.layout.outline(most), max_tokens=tokens)
         reason = ""
         for attempt in range(TRIES):
+            request = replace(self.layout.outline(most), max_tokens=tokens)
             self.skeleton = self._new(most)
             purpose = "skeleton, again" if attempt else "skeleton"
             heard, error = yield from outcome(request, until=self._full(most))
@@ -143,7 +143,14 @@ class Run:
             reason = f"the skeleton broke off ({type(error).__name__}: {error})"
             if len(self.skeleton.points) >= FEWEST or isinstance(error, OutOfTime):
                 break
+            self._unformed(error)
         return reason
+
+    def _unformed(self, error: Exception) -> None:
+        """Go on without the grammar where a backend that says it takes one has refused."""
+        if self.layout.form is not None and not getattr(error, "retryable", False):
+            self.layout.form = None
+            self.tell(f"the skeleton was asked for again, without a grammar ({error})")
 
     def read(self, text: str) -> None:
         """Read what came of the skeleton so far."""

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from little_sot import Writer, asking, purpose, run
+from little_sot import SKELETON, Writer, asking, purpose, run
 
 from tersely.contracts import Capability, Request
+from tersely.errors import BackendError
 from tersely.prompt import messages_of
 from tersely.sot.grammar import grammar
 from tersely.sot.plan_sot import Sot
@@ -119,6 +120,23 @@ def test_what_a_backend_can_not_do_is_not_asked(
     assert run(plan, backend).account.route == "skeleton"
     asked = skeleton_of(backend)
     assert (bool(asked.grammar), asked.repetition_penalty) == (held, penalty)
+
+
+@pytest.mark.parametrize("retryable", [False, True])
+def test_a_backend_that_refuses_the_grammar_is_asked_without(retryable: bool) -> None:
+    def skeleton(request: Request) -> Any:
+        if request.grammar and len(backend.asked) == 1:
+            return BackendError("no such grammar", retryable=retryable)
+        return SKELETON
+
+    backend = Writer({"skeleton": skeleton}, BOTH)
+    answer = run(FREE, backend)
+    first, second = [one for one in backend.requests if purpose(one) == "skeleton"]
+    assert first.grammar and bool(second.grammar) == retryable
+    assert (CHAT.outline.split("{")[0] in second.prompt.text) != retryable
+    assert answer.account.route == "skeleton"
+    told = "the skeleton was asked for again, without a grammar (no such grammar)"
+    assert (told in answer.account.notes) != retryable
 
 
 def test_a_penalty_of_the_callers_stays() -> None:

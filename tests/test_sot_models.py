@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from backend_contract import BackendContract
+from engine_double import playing
 from hypothesis import given
 from hypothesis import strategies as st
 from little_sot import Run, Slow, Writer, arun, asking, purpose, run, text_of
 
 from tersely import registry
+from tersely.backends.http import HttpBackend
 from tersely.backends.scripted import ScriptedBackend
 from tersely.backends.several import Several
 from tersely.contracts import Backend, Capability, Request
@@ -142,6 +146,14 @@ def saying(text: str, *more: Capability) -> ScriptedBackend:
 def both_models() -> Several:
     models: dict[str, Backend] = {"a": saying("A", "grammar", "mixes"), "b": saying("B", "mixes")}
     return Several(models)
+
+
+class TestSeveral(BackendContract):
+    @pytest.fixture
+    def answers(self) -> Iterator[Backend]:
+        with playing("vllm") as server:
+            engine = HttpBackend(base_url=server.url, model="m", engine="vllm", pause=0)
+            yield Several({"a": engine, "b": engine})
 
 
 def test_answers_come_in_the_order_of_the_requests() -> None:
