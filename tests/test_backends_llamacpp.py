@@ -202,7 +202,7 @@ def answer(request: Request, seen: set[int], guide: Any) -> Answer:
 
 
 @given(rows=st.lists(st.tuples(scores, requests), min_size=1, max_size=3), data=st.data())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_numpy_chooses_as_torch_does(rows: list[tuple[list[float], Request]], data: Any) -> None:
     import torch
 
@@ -365,7 +365,7 @@ plans = st.lists(
 
 
 @given(plan=plans, drop=st.integers(0, 20), kept=st.sampled_from([0, 150, 5000]))
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whoever_comes_and_goes_an_answer_is_the_same(
     answers: LlamaCppBackend, plan: list[tuple[int, str, int, int]], drop: int, kept: int
 ) -> None:
