@@ -41,8 +41,12 @@ STAGES: dict[str, tuple[str, dict[str, Any]]] = {
 OURS = "extractive (default)"
 LLMLINGUA = "llmlingua recipe"
 TEXTRANK = "TextRank (sumy)"
-FEW = 4
+FEW = 2
 """Items for what takes minutes for one."""
+
+MEETINGS = 10
+ANSWERS = 8
+"""Meetings in all, and those that the model summarises the beginning of."""
 
 STRETCH = 400
 """Words of a meeting that the model summarises."""
@@ -63,7 +67,7 @@ class Item:
 def items(data: Path, quick: bool) -> list[Item]:
     """Questions about every second meeting: settings were chosen on the others."""
     rows = list(read_lines(data / "summ" / "qmsum_val.jsonl"))[1::2]
-    return [one for row in rows[: 2 if quick else None] for one in _asked(row)]
+    return [one for row in rows[: 2 if quick else MEETINGS] for one in _asked(row)]
 
 
 def _asked(row: Mapping[str, Any]) -> Iterator[Item]:
@@ -230,7 +234,7 @@ def _invented(given: Options, chosen: Sequence[Item]) -> list[Row]:
     off: list[tuple[str, str]] = []
     on: list[tuple[str, str]] = []
     model = checks = 0.0
-    for item in chosen[:2] if given.quick else chosen[:: QUESTIONS - 1][: 4 * FEW]:
+    for item in chosen[::QUESTIONS][:ANSWERS]:
         text = " ".join(item.meeting.split(" ")[:STRETCH])
         request = Request(prompt=Prompt((Segment(text=text),)))
         started = perf_counter()

@@ -41,17 +41,14 @@ class SummarySettings(BaseModel):
     side (SemanticCompression). With a question the summary is about that, and it is empty where
     nothing in the text helps (RECOMP, abstractive).
 
-    The summary has `tokens` at most or, without that, `ratio` of the text's tokens. One that is
-    longer is asked for again, shorter (Chain of Density), `retries` times, then its least sentences
-    are left out: none is ever cut. With `guard`, what the text does not say is mended or dropped
-    (see `tersely.faithful`), and with `entailment` also what is less like its source than that (a
-    cosine, by `encoder`). Where nothing is left though something was said, sentences of the text
-    stand in (`extractive`), unless `fallback` is off.
+    A summary that is too long is asked for again, shorter (Chain of Density), `retries` times, then
+    its least sentences are left out: none is ever cut. With `guard`, what the text does not say is
+    mended or dropped (see `tersely.faithful`), and with `entailment` also what is less like its
+    source than that (a cosine, by `encoder`). Where nothing is left though something was said,
+    sentences of the text stand in (`extractive`), unless `fallback` is off.
     """
 
     route: Literal["auto", "single", "map_reduce", "refine", "clusters"] = "auto"
-    tokens: int | None = Field(default=None, ge=1)
-    ratio: float = Field(default=0.2, gt=0, lt=1)
     window: int = Field(default=4096, ge=512)
     retries: int = Field(default=1, ge=0)
     guard: bool = True
@@ -63,15 +60,19 @@ class SummarySettings(BaseModel):
 class Summarise(SummarySettings):
     """Summarises the open texts of a request, by one call or many.
 
-    The answer is a `tersely.summaries.Summary`: its sentences with what they rest on, what was
-    dropped and why, and what it cost. Of the request count its open texts, its question and its
-    temperature; the length follows from the settings. Raises ConfigError when nothing is open.
+    The summary has `tokens` at most or, without that, `ratio` of the texts' tokens. The
+    answer is a `tersely.summaries.Summary`: its sentences with what they rest on, what was dropped
+    and why, and what it cost. Of the request count its open texts, its question and how it samples;
+    its `max_tokens` does not. Raises ConfigError when nothing is open.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[str] = "summarise"
     paper: ClassVar[str] = "Fei et al. 2023, https://arxiv.org/abs/2312.09571"
+
+    tokens: int | None = Field(default=None, ge=1)
+    ratio: float = Field(default=0.2, gt=0, lt=1)
 
     def steps(self, request: Request, context: Context, /) -> Steps:
         run = self._run(request, context)

@@ -40,8 +40,8 @@ class Summary(StageModel, SummarySettings):
     token of the backend costs, in tokens of the model that the prompt goes to, and a token made
     counts as four read. The same text under the same settings is summarised once: summaries are
     kept in `folder` (none given: `cache` beside our models, readable by its owner alone), where
-    several processes may share them, up to `megabytes` (0: in memory only). `tokens` and `ratio`
-    follow from the budget. For the other settings see `tersely.compressors.summarise`.
+    several processes may share them, up to `megabytes` (0: in memory only). The other settings are
+    those of the plan `summarise` (docs/summary.md).
     """
 
     name = "summary"
