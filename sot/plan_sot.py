@@ -13,6 +13,7 @@ from tersely.contracts import Context, Request
 from tersely.plans import Reply, Step, Steps
 from tersely.sot.beginning import begun, paid, refused
 from tersely.sot.items import items_of
+from tersely.sot.outlining import outlined
 from tersely.sot.plain import plain
 from tersely.sot.profile import Profile
 from tersely.sot.router import Router
@@ -111,7 +112,7 @@ class Sot(BaseModel):
             run.skeleton.points = items
             run.telling.head = run.telling.head and partial(run.layout.heading, items=True)
         else:
-            program = run.outlined(run.skeleton.most, self.skeleton_tokens)
+            program = outlined(run, self.skeleton_tokens)
             walk.outline = run.forks.fork(program, deadline=run.after(OUTLINE))
         return (yield from walk.go())
 

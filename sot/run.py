@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tersely import plans
 from tersely.account import SotAccount, SotAnswer
 from tersely.contracts import Context, FinishReason, Request
-from tersely.errors import OutOfTime
-from tersely.plans import Reply, Step, Until
-from tersely.sot.branching import Forks, NotAsked, Program, outcome
-from tersely.sot.cutting import joined
+from tersely.plans import Reply, Step
+from tersely.sot.branching import Forks, Program
 from tersely.sot.difficulty import picked
 from tersely.sot.shares import USUAL, Shares
 from tersely.sot.skeleton import Point, Skeleton
@@ -28,8 +26,6 @@ LINE = 8
 
 TRIES = 2
 """How often a skeleton and a plain answer are asked for."""
-
-UNENDED = "the skeleton did not end within its tokens"
 
 FEWEST = 2
 """Points below which there is nothing to write side by side."""
@@ -122,53 +118,6 @@ class Run:
                 step = program.send(reply)
             except StopIteration as done:
                 return done.value
-
-    def outlined(self, most: int, tokens: int) -> Program:
-        """The program that has the skeleton written. It returns why it could not, or ""."""
-        reason = ""
-        for attempt in range(TRIES):
-            request = replace(self.layout.outline(most), max_tokens=tokens)
-            self.skeleton = self._new(most)
-            purpose = "skeleton, again" if attempt else "skeleton"
-            heard, error = yield from outcome(request, until=self._full(most))
-            if not isinstance(error, NotAsked):
-                self.calls.note(purpose, request, heard, None)
-            if error is None and heard.finish_reason == "length":
-                self.read(heard.text)
-                return UNENDED
-            if error is None:
-                self.skeleton.end(joined(self.layout.opening, heard.text))
-                return ""
-            self.read(heard.text)
-            reason = f"the skeleton broke off ({type(error).__name__}: {error})"
-            if len(self.skeleton.points) >= FEWEST or isinstance(error, OutOfTime):
-                break
-            self._unformed(error)
-        return reason
-
-    def _unformed(self, error: Exception) -> None:
-        """Go on without the grammar where a backend that says it takes one has refused."""
-        if self.layout.form is not None and not getattr(error, "retryable", False):
-            self.layout.form = None
-            self.tell(f"the skeleton was asked for again, without a grammar ({error})")
-
-    def read(self, text: str) -> None:
-        """Read what came of the skeleton so far."""
-        self.skeleton.read(joined(self.layout.opening, text))
-
-    def _new(self, most: int) -> Skeleton:
-        return Skeleton(most, self.skeleton.sieve)
-
-    def _full(self, most: int) -> Until:
-        """Whether a skeleton has all the points that it may."""
-        opening = self.layout.opening
-
-        def full(text: str) -> bool:
-            skeleton = self._new(most)
-            skeleton.read(joined(opening, text))
-            return skeleton.full
-
-        return full
 
     def answer(self, text: str) -> SotAnswer:
         """The answer with its account."""

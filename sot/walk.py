@@ -11,8 +11,9 @@ from tersely.account import SotAnswer
 from tersely.contracts import Request
 from tersely.plans import Reply, Step
 from tersely.sot.branching import Branch
+from tersely.sot.outlining import UNENDED, read
 from tersely.sot.plain import plain
-from tersely.sot.run import UNENDED, WORDS_A_TOKEN, Run
+from tersely.sot.run import WORDS_A_TOKEN, Run
 from tersely.sot.shares import LEAST, USUAL
 from tersely.sot.skeleton import Point
 from tersely.sot.usable import verdict
@@ -80,7 +81,7 @@ class Walk:
     def _known(self) -> list[Point]:
         """The points whose lines are closed."""
         if self.outline is not None and not self.outline.ended:
-            self.run.read(self.outline.text)
+            read(self.run, self.outline.text)
             points = self.run.skeleton.points if self.piped else []
         else:
             points = self.run.skeleton.resolved
