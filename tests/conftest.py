@@ -11,6 +11,7 @@ import little_bert
 import pytest
 from hypothesis import settings
 from loopback import Loopback
+from points_server import Provider, providing
 
 if TYPE_CHECKING:
     from tersely.backends.local import LocalBackend
@@ -42,6 +43,13 @@ SPECIAL = ["<|end|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|system|>"]
 def server() -> Iterator[Loopback]:
     """A server on the loopback address, which notes what it is sent."""
     with Loopback() as running:
+        yield running
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    """A provider on the loopback address that writes skeletons and points."""
+    with providing() as running:
         yield running
 
 

@@ -6,14 +6,14 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_watch import forget, forwards, generated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,38 +39,7 @@ def ask(text: str, **wishes: Any) -> Request:
 def fresh(lm: CausalLM) -> Iterator[None]:
     """No test finds what another one left in memory."""
     yield
-    if (running := engines._engines.pop(lm, None)) is not None:
-        running.stop()
-
-
-@contextmanager
-def forwards(
-    lm: CausalLM, at: Callable[[int], None] = lambda count: None
-) -> Iterator[list[tuple[int, ...]]]:
-    """The shape of the input of every forward pass inside; `at` is called with their number."""
-    shapes: list[tuple[int, ...]] = []
-
-    def note(_module: Any, _args: Any, given: dict[str, Any]) -> None:
-        shapes.append(tuple(given["input_ids"].shape))
-        at(len(shapes))
-
-    hook = lm.model.register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        yield shapes
-    finally:
-        hook.remove()
-
-
-def generated(lm: CausalLM, prompt: list[int], tokens: int) -> str:
-    """What transformers' own generate makes of a prompt, greedily."""
-    import torch
-
-    ids = torch.tensor([prompt])
-    made = lm.model.generate(
-        ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False
-    )
-    answer = lm.tokenizer.decode(made[0, len(prompt) :], skip_special_tokens=True)
-    return str(answer).rstrip("�")
+    forget(lm)
 
 
 async def read(stream: AsyncIterator[Chunk]) -> str:

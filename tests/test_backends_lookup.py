@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_watch import forget, forwards
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,23 +43,12 @@ def plain(backend: LocalBackend) -> LocalBackend:
 def fresh(lm: CausalLM) -> Iterator[None]:
     """No test finds what another one left in memory."""
     yield
-    if (running := engines._engines.pop(lm, None)) is not None:
-        running.stop()
+    forget(lm)
 
 
-@contextmanager
-def forwards(lm: CausalLM) -> Iterator[list[int]]:
-    """How many tokens every forward pass inside reads in a row."""
-    read: list[int] = []
-
-    def note(_module: Any, _args: Any, given: dict[str, Any]) -> None:
-        read.append(given["input_ids"].shape[1])
-
-    hook = lm.model.register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        yield read
-    finally:
-        hook.remove()
+def widths(shapes: Sequence[tuple[int, ...]]) -> list[int]:
+    """How many tokens every pass reads in a row."""
+    return [columns for _, columns in shapes]
 
 
 def made(backend: LocalBackend, lm: CausalLM, request: Request, lookup: int) -> Answer:
@@ -134,16 +123,16 @@ def test_fewer_steps_are_taken_and_counted(
     quick = backend.model_copy(update={"lookup": 6})
     request = ask(TEXTS[1], max_tokens=60, repetition_penalty=0.7)
     before = guesses(lm).proposed, guesses(lm).accepted
-    with forwards(lm) as read:
+    with forwards(lm) as shapes:
         (done,) = quick.complete([request])
     proposed = quick.guesses.proposed - before[0]
     accepted = quick.guesses.accepted - before[1]
     assert 0 < accepted <= proposed
-    assert len(read) - 1 == done.completion_tokens - 1 - accepted
-    assert max(read[1:]) <= 1 + quick.lookup
-    with forwards(lm) as read:
+    assert len(shapes) - 1 == done.completion_tokens - 1 - accepted
+    assert max(widths(shapes)[1:]) <= 1 + quick.lookup
+    with forwards(lm) as shapes:
         assert plain.complete([request])[0].text == done.text
-    assert {*read[1:]} == {1}
+    assert {*widths(shapes)[1:]} == {1}
 
 
 def test_streams_say_the_same(backend: LocalBackend, plain: LocalBackend) -> None:
@@ -186,10 +175,10 @@ def test_others_may_come_and_go(
 def test_only_an_answer_that_is_alone_is_foretold(backend: LocalBackend, lm: CausalLM) -> None:
     quick = backend.model_copy(update={"lookup": 6})
     asked = [ask(TEXTS[1], repetition_penalty=0.7, max_tokens=20)] * 2
-    with forwards(lm) as read:
+    with forwards(lm) as shapes:
         quick.complete(asked)
-    assert max(read) > 1  # the prompts
-    assert {*read[-19:]} == {1}
+    assert max(widths(shapes)) > 1  # the prompts
+    assert {*widths(shapes)[-19:]} == {1}
 
 
 def test_a_conversation_goes_on_from_what_was_foretold(
@@ -213,10 +202,10 @@ def test_a_model_whose_state_can_not_be_taken_back_goes_on_step_by_step(
     batch = Batch(lm)
     batch.rows = Bound(lm)
     batch.enter([answer])
-    with forwards(lm) as read:
+    with forwards(lm) as shapes:
         while batch.answers:
             batch.step()
-    assert {*read} == {1}
+    assert {*widths(shapes)} == {1}
 
 
 @pytest.mark.model

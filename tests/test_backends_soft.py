@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_watch import forget, forwards, generated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tersely.backends import engine as engines
 from tersely.backends.langchain import LangChainBackend
 from tersely.backends.local import LocalBackend
 from tersely.backends.lookup import Lookup
@@ -43,35 +42,12 @@ def ask(*parts: str | SoftPrompt, **wishes: Any) -> Request:
 def fresh(lm: CausalLM) -> Iterator[None]:
     """No test finds what another one left in memory."""
     yield
-    if (running := engines._engines.pop(lm, None)) is not None:
-        running.stop()
+    forget(lm)
 
 
-@contextmanager
-def reading(lm: CausalLM) -> Iterator[list[int]]:
-    """How many tokens each pass of the model reads, padding included."""
-    read: list[int] = []
-
-    def note(_module: Any, _args: Any, given: dict[str, Any]) -> None:
-        new = given.get("input_ids")
-        read.append(new.numel() if new is not None else given["inputs_embeds"][..., 0].numel())
-
-    hook = lm.model.register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        yield read
-    finally:
-        hook.remove()
-
-
-def generated(lm: CausalLM, prompt: list[int], tokens: int) -> str:
-    """What transformers' own generate makes of a prompt, greedily."""
-    import torch
-
-    ids = torch.tensor([prompt])
-    made = lm.model.generate(
-        ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False
-    )
-    return str(lm.tokenizer.decode(made[0, len(prompt) :], skip_special_tokens=True)).rstrip("�")
+def most(shapes: Sequence[tuple[int, ...]]) -> int:
+    """The tokens of the longest pass, padding included."""
+    return max(rows * columns for rows, columns in shapes)
 
 
 # --- vectors ---------------------------------------------------------------------------------
@@ -146,13 +122,13 @@ def test_vectors_are_remembered_by_their_values(backend: LocalBackend, lm: Causa
     other = ask(SoftPrompt(made + 0.25), FOX, raw=True, max_tokens=3)
     (expected,) = backend.complete([other])
     backend.complete([first])
-    with reading(lm) as read:
+    with forwards(lm) as shapes:
         backend.complete([again])
-    assert read[0] == len(backend.encode(again)) - 60, "what is alike is not read again"
-    with reading(lm) as read:
+    assert most(shapes[:1]) == len(backend.encode(again)) - 60, "what is alike is not read again"
+    with forwards(lm) as shapes:
         assert backend.complete([other]) == [expected]
         assert backend.complete([ask(SoftPrompt(made), "a", raw=True), again, first])
-    assert max(read) < 60
+    assert most(shapes) < 60
 
 
 def test_guesses_do_not_look_into_vectors(tiny_llama: Path, backend: LocalBackend) -> None:
@@ -171,15 +147,15 @@ def test_a_prefix_is_what_its_text_would_be(backend: LocalBackend, lm: CausalLM)
     prefix = backend.prefix(FOX)
     request = ask(DAY, raw=True, kv_prefix=prefix, logprobs=True)
     tokens = lm.tokenizer.encode(FOX) + lm.tokenizer.encode(DAY)
-    with reading(lm) as read:
+    with forwards(lm) as shapes:
         (done,) = backend.complete([request])
-    assert max(read) == len(lm.tokenizer.encode(DAY)), "the prefix is not read"
+    assert most(shapes) == len(lm.tokenizer.encode(DAY)), "the prefix is not read"
     assert done.text == generated(lm, tokens, 12)
     assert done.prompt_tokens == len(tokens)
     longer = ask(DAY + "12", raw=True, kv_prefix=prefix, max_tokens=12)
-    with reading(lm) as read:
+    with forwards(lm) as shapes:
         assert backend.complete([longer] * 3) == [backend.complete([longer])[0]] * 3
-    assert max(read) < len(tokens)
+    assert most(shapes) < len(tokens)
 
 
 @pytest.mark.parametrize("text", [FOX, "a"])

@@ -10,12 +10,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from points_server import JOINED, PLAIN, QUESTION, Provider, providing
+from points_server import JOINED, PLAIN, QUESTION, Provider
 from rich.console import Console
 from script_server import Server
 from typer.testing import CliRunner
@@ -32,12 +31,6 @@ POINTS = [
     PointTold(number=2, heading="Calm", text="It soothes.", state="open"),
     PointTold(number=3, heading="Wits", text="It clears.", state="whole"),
 ]
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    with providing() as made:
-        yield made
 
 
 @pytest.fixture

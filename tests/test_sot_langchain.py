@@ -12,19 +12,13 @@ from first_words import LONG, first_words
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import RunnableLambda
 from little_sot import Writer
-from points_server import FORM, JOINED, PLAIN, QUESTION, TOOL, Provider, providing, why
+from points_server import FORM, JOINED, PLAIN, QUESTION, TOOL, Provider, why
 from script_server import Server
 
 import tersely
 from tersely.errors import ConfigError
 
 langchain_openai = pytest.importorskip("langchain_openai")
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    with providing() as made:
-        yield made
 
 
 @pytest.fixture

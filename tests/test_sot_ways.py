@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from little_sot import LINES, text_of
 from openai_calls import parsing
-from points_server import FORM, JOINED, PLAIN, QUESTION, TOOL, Provider, providing, why
+from points_server import FORM, JOINED, PLAIN, QUESTION, TOOL, Provider, why
 from script_server import Server
 
 import tersely
@@ -30,12 +30,6 @@ anthropic = pytest.importorskip("anthropic")
 SAID = [{"role": "user", "content": QUESTION}]
 CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": SAID}
 WITH_USAGE = {"stream": True, "stream_options": {"include_usage": True}}
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    with providing() as made:
-        yield made
 
 
 @pytest.fixture
