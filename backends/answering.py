@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from tersely.backends.engine import Engine
 from tersely.backends.ticket import Letterbox, LoopLetterbox, Note, Ticket
 from tersely.contracts import Chunk, Completion, Request
-from tersely.errors import ConfigError
+from tersely.errors import ConfigError, ContextLengthError
 
 
 class Answering(BaseModel):
@@ -87,6 +87,15 @@ class Answering(BaseModel):
             yield running
         finally:
             running.cancel(ticket)
+
+
+def check_length(request: Request, tokens: Sequence[int], most: int, model: str) -> None:
+    """Raise ContextLengthError when a prompt and its answer are more than a model can read."""
+    if len(tokens) + request.max_tokens > most:
+        raise ContextLengthError(
+            f"{len(tokens)} prompt tokens and max_tokens={request.max_tokens} exceed the {most}"
+            f" tokens that {model!r} can read; shorten the prompt or lower max_tokens"
+        )
 
 
 def check(request: Request) -> None:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from tersely.backends.answering import Answering, check
+from tersely.backends.answering import Answering, check, check_length
 from tersely.backends.cpus import threads
 from tersely.backends.decode import Answer
 from tersely.backends.engine import Engine, dismiss, engine_of
@@ -17,8 +17,8 @@ from tersely.backends.local import encoded
 from tersely.backends.places import Places
 from tersely.backends.ticket import Limits, Note, Ticket
 from tersely.contracts import Capability, Request
-from tersely.errors import ConfigError, ContextLengthError
-from tersely.soft import check_model
+from tersely.errors import ConfigError
+from tersely.soft import check_vectors
 from tersely.wishes import refuse_unable
 
 
@@ -110,12 +110,7 @@ class LlamaCppBackend(Answering):
             check(request)
             refuse_unable(request, self.capabilities)
             tokens = encoded(request, loaded, self.model)
-            if len(tokens) + request.max_tokens > loaded.max_length:
-                raise ContextLengthError(
-                    f"{len(tokens)} prompt tokens and max_tokens={request.max_tokens} exceed the"
-                    f" {loaded.max_length} tokens that {self.model!r} can read; shorten the prompt"
-                    " or lower max_tokens"
-                )
+            check_length(request, tokens, loaded.max_length, self.model)
             answer = Answer.to(request, tokens, loaded)
             answer.soft = soft_places(request, loaded, self.model)
             answer.guide = loaded.guide(request.grammar) if request.grammar.strip() else None
@@ -139,13 +134,8 @@ def soft_places(request: Request, loaded: Weights, model: str) -> Places:
     """The vectors of a request. Raises ConfigError when the model can't read them."""
     made = Places()
     for soft in request.soft:
-        check_model(soft, model)
         if not loaded.embeds:
             raise ConfigError(f"{model!r} gives a token several positions, and takes no vectors")
-        if soft.hidden_size != loaded.width:
-            raise ConfigError(
-                f"the vectors of a soft prompt have {soft.hidden_size} values, and those of"
-                f" {model!r} have {loaded.width}"
-            )
+        check_vectors(soft, loaded.width, model)
         made.vectors.update(zip(soft.places, soft.vectors.float(), strict=True))
     return made

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from tersely.backends.answering import Answering, check
+from tersely.backends.answering import Answering, check, check_length
 from tersely.backends.decode import Answer
 from tersely.backends.engine import Engine, engine, told
 from tersely.backends.grammar import guide
@@ -19,7 +19,7 @@ from tersely.backends.prefix import can_pad
 from tersely.backends.soft_input import embedded, places, read_prefix
 from tersely.backends.ticket import Limits, Note, Ticket
 from tersely.contracts import Capability, Completion, Request
-from tersely.errors import BackendError, ConfigError, ContextLengthError
+from tersely.errors import BackendError, ConfigError
 from tersely.prompt import messages_of, sendable
 from tersely.soft import KVPrefix, SoftPrompt
 from tersely.weights import CausalLM, LMPrecision, causal_lm
@@ -140,12 +140,7 @@ class LocalBackend(Answering):
             check(request)
             soft = places(request, lm, self.model)
             tokens = self.encode(request)
-            if len(tokens) + request.max_tokens > lm.max_length:
-                raise ContextLengthError(
-                    f"{len(tokens)} prompt tokens and max_tokens={request.max_tokens} exceed the"
-                    f" {lm.max_length} tokens that {self.model!r} can read; shorten the prompt or"
-                    " lower max_tokens"
-                )
+            check_length(request, tokens, lm.max_length, self.model)
             answer = Answer.to(request, tokens, lm.tokenizer)
             answer.guide = guide(lm, request.grammar) if request.grammar.strip() else None
             answer.lookup = self.lookup

@@ -10,7 +10,7 @@ from tersely.backends.prefix import can_share, prefilled
 from tersely.backends.read import Piece
 from tersely.contracts import Request
 from tersely.errors import ConfigError
-from tersely.soft import KVPrefix, SoftPrompt, check_model
+from tersely.soft import KVPrefix, SoftPrompt, check_model, check_vectors
 from tersely.weights import CausalLM
 
 READY = 4
@@ -24,13 +24,7 @@ def places(request: Request, lm: CausalLM, model: str) -> Places:
     """
     made = Places()
     for soft in request.soft:
-        check_model(soft, model)
-        width = lm.model.get_input_embeddings().weight.shape[1]
-        if soft.hidden_size != width:
-            raise ConfigError(
-                f"the vectors of a soft prompt have {soft.hidden_size} values, and those of"
-                f" {model!r} have {width}"
-            )
+        check_vectors(soft, lm.model.get_input_embeddings().weight.shape[1], model)
         made.vectors.update(zip(soft.places, soft.vectors.to(lm.device, lm.dtype), strict=True))
     if request.kv_prefix is not None:
         _check_prefix(request.kv_prefix, lm, model)

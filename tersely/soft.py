@@ -160,6 +160,16 @@ def check_model(soft: SoftPrompt | KVPrefix, model: str) -> None:
         )
 
 
+def check_vectors(soft: SoftPrompt, width: int, model: str) -> None:
+    """Raise ConfigError unless the vectors are as wide as those of the model, and made for it."""
+    check_model(soft, model)
+    if soft.hidden_size != width:
+        raise ConfigError(
+            f"the vectors of a soft prompt have {soft.hidden_size} values, and those of {model!r}"
+            f" have {width}"
+        )
+
+
 def _place(digest: bytes) -> int:
     return -1 - int.from_bytes(digest)
 
