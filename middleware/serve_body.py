@@ -95,9 +95,13 @@ class SotWishes(Strict):
     deadline: float | None = Field(default=None, gt=0, le=86_400)
     ask: bool | None = None
     at_once: int | None = Field(default=None, ge=1, le=1024)
+    grammar: Literal["auto", "off"] | None = None
     graph: bool | None = None
     items: bool | None = None
     launch: Literal["piped", "whole"] | None = None
+    merge: float | None = None
+    penalty: float | None = None
+    renumbered: bool | None = None
     reserve: float | None = None
     retries: int | None = Field(default=None, ge=0, le=10)
     skeleton_tokens: int | None = None

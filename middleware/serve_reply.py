@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from time import time
 from typing import Any
 from uuid import uuid4
@@ -170,21 +170,11 @@ def account_of(account: SotAccount) -> JSON:
         }
         for point in account.points
     ]
-    calls = [
-        {
-            "purpose": call.purpose,
-            "prompt": call.prompt,
-            "cached": call.cached,
-            "completion": call.completion,
-            "wasted": call.wasted,
-        }
-        for call in account.calls
-    ]
     return {
         "route": account.route,
         "reason": reason,
         "points": points,
-        "calls": calls,
+        "calls": [asdict(call) for call in account.calls],
         "wasted": account.wasted,
         "plain": account.plain,
         "more": account.more,
