@@ -74,7 +74,7 @@ def peer(name: str) -> Callable[[Item, float], str]:
     return lambda item, ratio: PEERS[name](item.documents, item.question, ratio)
 
 
-ALL, SOME, FEW = 200, 24, 12
+ALL, SOME, FEW = 200, 24, 10
 """Items of each set: for what is quick, for what reads with a language model, for packages."""
 
 EVERY = (HALF, QUARTER, EIGHTH)
@@ -115,22 +115,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tier", choices=TIERS, default="all", help="which methods it takes")
     parser.add_argument("--count", type=int, default=ALL, help="items of each set at most")
     parser.add_argument("--ratio", type=float, help="this share of the tokens alone")
-    parser.add_argument("--beside", action="store_true", help="every method on the same few items")
     parser.add_argument("--report", action="store_true", help="only sum up what was measured")
     parser.add_argument("--reader", default=MODEL, help="the model that reads the results")
     given = parser.parse_args(argv)
     if given.data is None:
         print("pruning: needs the folder of public evaluation sets: --data DIR")
         return
-    if given.beside:  # language models and packages take minutes for an item: few, at a quarter
-        given.count, given.ratio = FEW, QUARTER
-    rows = _kept_at(given)
+    rows = _kept_at(given.quick, given.reader)
     if not given.report:
         measure(given.data, rows, given)
     names = [method.name for method in METHODS]
     asked = Options(given.data, given.out, given.quick)
-    label = "pruning_beside" if given.beside else "pruning"
-    pruning_report.write(asked, list(_known(rows).values()), given.reader, names, label)
+    pruning_report.write(asked, list(_known(rows).values()), given.reader, names)
 
 
 def measure(data: Path, rows: Path, given: argparse.Namespace) -> None:
@@ -229,13 +225,12 @@ def _tokens(text: str) -> int:
     return counter(MODEL)(text)
 
 
-def _kept_at(given: argparse.Namespace) -> Path:
-    """Where rows lie until they are summed up; others for another reader or share of the work."""
+def _kept_at(quick: bool, reader: str) -> Path:
+    """Where rows lie until they are summed up; others for other methods."""
     from tersely.models import home
 
-    key = zlib.crc32(given.reader.encode())
-    share = "-quick" if given.quick else "-beside" if given.beside else ""
-    return home() / "benchmarks" / f"pruning-{key:08x}{share}"
+    key = zlib.crc32(reader.encode())
+    return home() / "benchmarks" / f"pruning-{key:08x}{'-quick' if quick else ''}"
 
 
 def _known(rows: Path) -> dict[Key, dict[str, Any]]:

@@ -24,9 +24,7 @@ TITLES = {"gain": "likelihood less that of the full prompt", "answer": "answer s
 Rows = Sequence[Mapping[str, Any]]
 
 
-def write(
-    given: Options, rows: Rows, reader: str, names: Sequence[str], label: str = "pruning"
-) -> None:
+def write(given: Options, rows: Rows, reader: str, names: Sequence[str]) -> None:
     """Print the tables, write the JSON, and draw the plot; methods in the order of `names`."""
     rows = [row for row in rows if row["method"] in names]
     if not rows:
@@ -40,8 +38,8 @@ def write(
             show(f"{name}: what is left, and how likely the answer is to {reader}", found)
     if ahead:
         show(f"{OURS} less each other at a quarter, item by item (nats of likelihood)", ahead)
-    label += "" if reader == "smollm2" else f"_{Path(reader).name}"
-    path = save(label, given, {"reader": reader, "table": table, "paired": ahead})
+    label = "" if reader == "smollm2" else f"_{Path(reader).name}"
+    path = save(f"pruning{label}", given, {"reader": reader, "table": table, "paired": ahead})
     draw(table, path.with_suffix(".png"))
 
 

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"sot, {part}: needs the folder of public evaluation sets: --data DIR")
             continue
         found[part] = _MAKERS[part](given)
-    save("sot", Options(given.data, given.out, given.quick), found)
+    save(_label(given), Options(given.data, given.out, given.quick), found)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,6 +74,13 @@ def _quality(given: argparse.Namespace) -> dict[str, Any]:
     who = f"{given.url} {model} {given.judge_url} {given.judge_model}"
     rows = kept("sot-quality", who, quick=given.quick, again=given.again)
     return sot_quality.main_rows(backend, model, judge, given.data, rows, quick=given.quick)
+
+
+def _label(given: argparse.Namespace) -> str:
+    """What the file is called: a server's figures stand beside those of this process."""
+    if not given.url:
+        return "sot"
+    return f"sot_{HttpBackend(base_url=given.url, model=given.model).recognised().engine}"
 
 
 def _asked(url: str, model: str) -> tuple[Backend, str]:

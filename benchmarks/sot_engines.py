@@ -86,9 +86,9 @@ def embedded(model: str, precision: LMPrecision, *, on_cpu: bool) -> Engine:
 def served(url: str, model: str, pid: int | None) -> Engine:
     """A server; it is asked not to end its answers early."""
     settings: dict[str, Any] = {"base_url": url, "model": model, "parallel": BRANCHES}
-    backend = HttpBackend(**settings, extra={"ignore_eos": True}, retries=0)
+    backend = HttpBackend(**settings, extra={"ignore_eos": True}, retries=0).recognised()
     cpu = (lambda: process_seconds(pid)) if pid else None
-    return Engine(f"{model} at {url}", backend, counter(model), cpu)
+    return Engine(f"{backend.engine}, {model}", backend, counter(model), cpu)
 
 
 def process_seconds(pid: int) -> float:
