@@ -35,7 +35,7 @@ UNEVEN = replace(MAIN, parts=(0.5, 0.7, 0.9, 1.1, 1.3, 1.5))
 """As answers are: not every point is as long. Their order changes from turn to turn."""
 
 QUICK = Job(points=3, tokens=24, skeleton=18)
-TURNS, MAIN_TURNS = 3, 6
+TURNS, MAIN_TURNS = 3, 4
 """How often a job is measured; the main one more often."""
 
 STEPS = (1, 2, 4, 6, 8, 16)
