@@ -21,11 +21,10 @@ SETS = {
 HEAD = """\
 # What pruning keeps
 
-`python -m benchmarks pruning pruning_speed --data DIR` measures this, `python -m benchmarks.pruning
---data DIR --beside` what takes minutes for an item, and `scripts/results.py` writes the page. The
-reader is SmolLM2-135M in bfloat16; the packages run unmodified on the same weights in the same
-process. Brackets hold 95 % bootstrap intervals, `n` is how many items a row rests on, and stands in
-a cell that rests on fewer of them. Settings were chosen on other items.
+`python -m benchmarks pruning pruning_speed --data DIR` measures this, and `scripts/results.py`
+writes the page. The reader is SmolLM2-135M in bfloat16; the packages run unmodified on the same
+weights in the same process. Brackets hold 95 % bootstrap intervals, `n` is how many items a row
+rests on, and stands in a cell that rests on fewer of them. Settings were chosen on other items.
 
 - **likelihood**: the mean log-likelihood of the gold answer's tokens, in nats: higher is better.
   **gain**: that, less the likelihood after the full prompt, item by item: rows with other `n`
@@ -38,35 +37,15 @@ a cell that rests on fewer of them. Settings were chosen on other items.
 """
 
 
-MANY = 100
-"""Items that a row of the tables of quick methods rests on at least."""
-
-
 def page() -> str:
     """The page as Markdown."""
-    parts = [HEAD]
-    found = _many(json.loads((RESULTS / "pruning.json").read_text(encoding="utf-8")))
-    parts += [*_paired(found, "## The default beside other quick ones, at a quarter of the tokens")]
-    parts += [*_budgets(found), *_tables(found), *_beside(), *_speed()]
+    found = json.loads((RESULTS / "pruning.json").read_text(encoding="utf-8"))
+    parts = [HEAD, *_paired(found), *_budgets(found), *_tables(found), *_speed()]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _many(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What rests on many items; the rest is shown with all methods on the same few."""
-    table = [row for row in found["table"] if row["n"] >= MANY]
-    names = {row["method"] for row in table}
-    return {"table": table, "paired": [r for r in found["paired"] if r["method"] in names]}
-
-
-def _beside() -> Iterator[str]:
-    """What reads with a language model, and the packages: on few items, the same for all."""
-    found = json.loads((RESULTS / "pruning_beside.json").read_text(encoding="utf-8"))
-    yield from _paired(found, "## Every recipe and the packages, on the same few items")
-    yield from _tables(found, "On the same few items, ")
-
-
-def _paired(found: Mapping[str, Any], title: str) -> Iterator[str]:
-    yield title
+def _paired(found: Mapping[str, Any]) -> Iterator[str]:
+    yield "## The default beside all others, at a quarter of the tokens"
     yield ""
     yield "Likelihood of the answer from `query` less that from each other, item by item."
     yield ""
@@ -94,12 +73,12 @@ def _budgets(found: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _tables(found: Mapping[str, Any], where: str = "") -> Iterator[str]:
+def _tables(found: Mapping[str, Any]) -> Iterator[str]:
     measures = ("likelihood", "gain", "f1", "answer", "gold", "facts", "invented", "used")
     for name, title in SETS.items():
         rows = [row for row in found["table"] if row["set"] == name]
         shown = [m for m in measures if any(m in row for row in rows)]
-        yield f"## {where}{title}"
+        yield f"## {title}"
         yield ""
         yield f"| method | kept | n | {' | '.join(shown)} |"
         yield f"| --- | --- | --- | {' | '.join('---' for _ in shown)} |"
