@@ -10,7 +10,6 @@ from tersely.sot.branching import NotAsked, Program, outcome
 from tersely.sot.headings import Heading, may_open, next_headings
 from tersely.sot.run import Run
 from tersely.sot.skeleton import Point
-from tersely.sot.writing import Job
 
 PIECES = 6
 """Calls at most for the headings: a model that runs into details is made to go on behind them."""
@@ -79,16 +78,8 @@ class Parent:
                 self.over = f"heading {one.number} ({one.text}) ended the list: {reason}"
                 return
             self.headings.append(one)
-            job = Job(
-                point=Point(number=one.number, text=one.text),
-                heading=one.raw + ("\n" if one.alone else ""),
-                calls=run.calls,
-                shares=run.shares,
-                retries=run.retries,
-                goes_on=run.goes_on,
-                final=True,
-            )
-            run.jobs.append(job)
+            point = Point(number=one.number, text=one.text)
+            run.job(point, one.raw + ("\n" if one.alone else ""), final=True)
 
     def _detailed(self, rest: str) -> bool:
         """Whether the model ran on into what its last heading is about: else the list has ended."""

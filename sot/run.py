@@ -80,23 +80,27 @@ class Run:
         deadline, left = self.context.deadline, self.context.left
         return None if deadline is None or left is None else deadline - left * (1 - part)
 
-    def job(self, point: Point) -> Job:
-        """A point to be written, the last so far."""
+    def job(self, point: Point, heading: str | None = None, *, final: bool = False) -> Job:
+        """A point to be written, the last so far; under a `heading` that is not the layout's."""
         model, why = picked(point, self.models)
         if why:
             self.tell(f"point {point.number} goes to the model {model!r}: {why}")
         job = Job(
             point=point,
-            heading=self.layout.heading(point, items=self.route == "items"),
+            heading=self._heading(point) if heading is None else heading,
             calls=self.calls,
             shares=self.shares,
             retries=self.retries,
             goes_on=self.goes_on,
+            final=final,
             models=self.models,
             model=model,
         )
         self.jobs.append(job)
         return job
+
+    def _heading(self, point: Point) -> str:
+        return self.layout.heading(point, items=self.route == "items")
 
     def say(self) -> Generator[Step, Reply, None]:
         """Show what can be shown by now."""

@@ -39,8 +39,8 @@ Capability = Literal[
 `alternatives`: it tells the likeliest tokens at each place. `prefill`: a last turn of the
 assistant is gone on with. `mixes`: it answers several prompts with one answer (see `Mixing`).
 `grammar` and `repetition_penalty`: it keeps to those of a request. `embeds` and `kv_prefix`: it
-reads soft input (see `tersely.soft`). `models`: it has several, and a
-request may name the one that is to answer.
+reads soft input (see `tersely.soft`). `models`: it has several, and a request may name the one that
+is to answer.
 """
 
 

@@ -373,26 +373,8 @@ next(left)
 # --- other models ----------------------------------------------------------------------------
 
 
-def test_a_model_with_a_window_is_answered_in_turns(
-    tiny_llama: Path, tmp_path: Path, lm: CausalLM
-) -> None:
-    import torch
-    from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM
-
-    AutoTokenizer.from_pretrained(tiny_llama).save_pretrained(tmp_path)
-    torch.manual_seed(7)
-    config = MistralConfig(
-        vocab_size=320,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        sliding_window=8,
-        initializer_range=0.3,
-    )
-    MistralForCausalLM(config).save_pretrained(tmp_path)
-    windowed = LocalBackend(model=str(tmp_path), precision="float32")
+def test_a_model_with_a_window_is_answered_in_turns(tiny_windowed: Path, lm: CausalLM) -> None:
+    windowed = LocalBackend(model=str(tiny_windowed), precision="float32")
     requests = [ask(text, max_tokens=6 + i) for i, text in enumerate(TEXTS)]
     expected = [windowed.complete([request])[0] for request in requests]
     assert windowed.complete(requests) == expected

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_watch import forwards
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,22 +28,6 @@ TEXTS = ["The quick", "Ein schöner Tag in Zürich: die", "東京の", "12", "ov
 
 def ask(text: str, **wishes: Any) -> Request:
     return Request(prompt=Prompt((Segment(text=text),)), **{"max_tokens": 20, **wishes})
-
-
-@contextmanager
-def forwards(lm: CausalLM, at: Any = lambda count: None) -> Iterator[list[tuple[int, ...]]]:
-    """The shape of the input of every forward pass inside; `at` is called with their number."""
-    shapes: list[tuple[int, ...]] = []
-
-    def note(_module: Any, _args: Any, given: dict[str, Any]) -> None:
-        shapes.append(tuple(given["input_ids"].shape))
-        at(len(shapes))
-
-    hook = lm.model.register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        yield shapes
-    finally:
-        hook.remove()
 
 
 def generated(lm: CausalLM, prompt: list[int], tokens: int) -> list[int]:

@@ -199,31 +199,8 @@ def test_a_beginning_is_copied_to_every_row(lm: CausalLM) -> None:
 
 
 @pytest.fixture(scope="module")
-def windowed(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> LocalBackend:
-    """A model that looks back a few tokens only."""
-    import torch
-    from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM
-
-    folder = tmp_path_factory.mktemp("tiny-windowed")
-    tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
-    tokenizer.save_pretrained(folder)
-    config = MistralConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        sliding_window=8,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        initializer_range=0.3,
-    )
-    torch.manual_seed(7)
-    MistralForCausalLM(config).save_pretrained(folder)
-    return LocalBackend(model=str(folder), precision="float32")
+def windowed(tiny_windowed: Path) -> LocalBackend:
+    return LocalBackend(model=str(tiny_windowed), precision="float32")
 
 
 def test_a_model_with_a_window_reads_every_prompt_whole(windowed: LocalBackend) -> None:

@@ -319,24 +319,10 @@ def test_a_mix_of_vectors_and_text(backend: LocalBackend) -> None:
         backend.mix([ask("a", kv_prefix=backend.prefix(FOX))], [1.0])
 
 
-def test_a_model_with_a_window_reads_vectors_alone(tiny_llama: Path, tmp_path: Path) -> None:
+def test_a_model_with_a_window_reads_vectors_alone(tiny_windowed: Path) -> None:
     import torch
-    from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM
 
-    AutoTokenizer.from_pretrained(tiny_llama).save_pretrained(tmp_path)
-    torch.manual_seed(7)
-    config = MistralConfig(
-        vocab_size=320,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        sliding_window=8,
-        initializer_range=0.3,
-    )
-    MistralForCausalLM(config).save_pretrained(tmp_path)
-    windowed = LocalBackend(model=str(tmp_path), precision="float32")
+    windowed = LocalBackend(model=str(tiny_windowed), precision="float32")
     plain, soft = ask(FOX, DAY), ask(windowed.embed(FOX), DAY)
     assert windowed.complete([soft, plain]) == windowed.complete([plain]) * 2
     with pytest.raises(ConfigError, match="has a window or a state of its own"):
