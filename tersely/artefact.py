@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,6 +24,12 @@ PAGE = "tersely.json"
 
 TELLING = ("*.safetensors", "*.json", "*.txt", "*.model")
 """The files of a model that decide what it says."""
+
+SPELLING = (
+    *("tokenizer*", "chat_template*", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.*", "merges.txt", "*.model"),
+)
+"""The files of a model that decide which tokens a conversation becomes."""
 
 
 def _versions() -> dict[str, str]:
@@ -54,13 +60,17 @@ class About(BaseModel):
     versions: Mapping[str, str] = Field(default_factory=_versions)
 
 
+Page = TypeVar("Page", bound=About)
+"""A page that may tell more than others."""
+
+
 def save(folder: Path, about: About, tensors: Mapping[str, Tensor] | None = None) -> Path:
     """Write an artefact, whole or not at all. Without tensors only the page is written."""
     folder.mkdir(parents=True, exist_ok=True)
     if tensors is not None:
         write_tensors(folder / TENSORS, tensors)
     text = about.model_dump_json(indent=1) + "\n"
-    _replace(folder / PAGE, lambda path: path.write_text(text, encoding="utf-8"))
+    write_whole(folder / PAGE, lambda path: path.write_text(text, encoding="utf-8"))
     return folder
 
 
@@ -75,9 +85,14 @@ def load(folder: Path | str, recipe: str) -> tuple[About, dict[str, Tensor]]:
 
 def page(folder: Path | str, recipe: str) -> About:
     """The page of an artefact. Raises ModelError as `load` does."""
+    return page_of(About, folder, recipe)
+
+
+def page_of(sort: type[Page], folder: Path | str, recipe: str) -> Page:
+    """The page of an artefact that tells more than others. Raises ModelError as `load` does."""
     path = Path(folder).expanduser() / PAGE
     try:
-        about = About.model_validate_json(path.read_text(encoding="utf-8"))
+        about = sort.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(
             f"no trained artefact at {str(folder)!r}: it holds no {PAGE}; tersely train makes one"
@@ -104,7 +119,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    _replace(path, lambda beside: save_file(plain, str(beside)))
+    write_whole(path, lambda beside: save_file(plain, str(beside)))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -123,7 +138,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Arrays as safetensors, whole or not at all; torch is not needed."""
     from safetensors.numpy import save_file
 
-    _replace(path, lambda beside: save_file(dict(arrays), str(beside)))
+    write_whole(path, lambda beside: save_file(dict(arrays), str(beside)))
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -151,12 +166,21 @@ def model_hash(folder: Path) -> str:
 
     Each file is read once as long as it stays the same. 16 hex digits.
     """
+    return _hash_of({path for pattern in TELLING for path in folder.rglob(pattern)}, folder)[:16]
+
+
+def tokenizer_hash(folder: Path) -> str:
+    """The sha256 of what decides which tokens a conversation becomes: tokenizer and template."""
+    return _hash_of({path for pattern in SPELLING for path in folder.glob(pattern)}, folder)
+
+
+def _hash_of(files: set[Path], folder: Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted({path for pattern in TELLING for path in folder.rglob(pattern)}):
+    for path in sorted(files):
         told = path.stat()
         name = path.relative_to(folder).as_posix()
         digest.update(f"{name} {_hash(path, told.st_mtime_ns, told.st_size)}\n".encode())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
 
 
 @cache
@@ -171,7 +195,8 @@ def settings_key(*parts: Any) -> str:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
-def _replace(path: Path, write: Any) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """A file, whole or not at all: `write` is given the path of one beside it."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     write(beside)
     beside.replace(path)
