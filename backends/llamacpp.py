@@ -133,7 +133,7 @@ class LlamaCppBackend(Answering):
 def soft_places(request: Request, loaded: Weights, model: str) -> Places:
     """The vectors of a request. Raises ConfigError when the model can't read them."""
     made = Places()
-    for soft in request.soft:
+    for soft in request.vectors:
         if not loaded.embeds:
             raise ConfigError(f"{model!r} gives a token several positions, and takes no vectors")
         check_vectors(soft, loaded.width, model)

@@ -84,15 +84,15 @@ class LocalBackend(Answering):
         for a KV prefix, and for a model with a state of its own.
         """
         check_weights(requests, weights)
-        if any(one.kv_prefix is not None for one in requests):
-            raise ConfigError("a mix takes no kv_prefix: put its text in front of the prompts")
+        if any(one.prefix is not None for one in requests):
+            raise ConfigError("a mix takes no KV prefix: put its text in front of the prompts")
         if len(requests) > 1 and not can_pad(self._lm()):
             raise ConfigError(
                 f"{self.model!r} keeps a state of its own, and can't read {len(requests)} prompts"
                 " side by side: ask with one"
             )
         like = requests[0]
-        asked = [replace(like, prompt=one.prompt, raw=one.raw, soft=one.soft) for one in requests]
+        asked = [replace(like, prompt=one.prompt, raw=one.raw) for one in requests]
         lm = self._lm()
         mixture = Mixture(lm, self._answers(asked, lm), weights)
         try:
@@ -170,7 +170,7 @@ def encoded(request: Request, tokenizer: Any, model: str) -> list[int]:
     asked, marks = marked(request)
     raw = request.raw or not tokenizer.chat_template
     text = sendable(asked.prompt.text) if raw else _templated(asked, tokenizer, model)
-    begins = raw and request.kv_prefix is None
+    begins = raw and request.prefix is None
     tokens: list[int] = []
     for part in filled_in(text, marks, model):
         if isinstance(part, str):

@@ -23,12 +23,12 @@ def places(request: Request, lm: CausalLM, model: str) -> Places:
     Raises ConfigError that names both sizes when the model can't read it.
     """
     made = Places()
-    for soft in request.soft:
+    for soft in request.vectors:
         check_vectors(soft, lm.model.get_input_embeddings().weight.shape[1], model)
         made.vectors.update(zip(soft.places, soft.vectors.to(lm.device, lm.dtype), strict=True))
-    if request.kv_prefix is not None:
-        _check_prefix(request.kv_prefix, lm, model)
-        made.prefixes[request.kv_prefix.places] = _pieces(request.kv_prefix, lm)
+    if (prefix := request.prefix) is not None:
+        _check_prefix(prefix, lm, model)
+        made.prefixes[prefix.places] = _pieces(prefix, lm)
     return made
 
 

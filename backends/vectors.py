@@ -15,22 +15,23 @@ from tersely.soft import SoftPrompt, check_model
 
 def messages_with_vectors(request: Request) -> list[dict[str, Any]]:
     """The request's messages, in parts where vectors stand between texts."""
-    asked, marks = marked(request)
+    asked, found = marked(request)
+    marks = {mark: soft for mark, soft in found.items() if isinstance(soft, SoftPrompt)}
     messages: list[dict[str, Any]] = [*messages_of(asked.prompt)]
     for message in messages:
         own = {mark: soft for mark, soft in marks.items() if mark in message["content"]}
         if own:
-            found = filled_in(message["content"], own, "the server")
-            message["content"] = [_part(part) for part in found if part]
+            parts = filled_in(message["content"], own, "the server")
+            message["content"] = [_part(part) for part in parts if part]
     return messages
 
 
 def check_vectors(request: Request, model: str) -> None:
     """Raise ConfigError for what such a server could not be asked."""
     marked(request)
-    for soft in request.soft:
+    for soft in request.vectors:
         check_model(soft, model)
-    if request.raw and request.soft:
+    if request.raw and request.vectors:
         raise ConfigError(
             "over HTTP vectors stand in chat messages only: ask without raw, or the local backend"
         )

@@ -54,7 +54,7 @@ def _asked(request: Request, dialect: Dialect) -> dict[str, Any]:
         several = max(1, request.alternatives) if tells else None
         return {"prompt": sendable(request.prompt.text), "logprobs": several}
     wish = {"logprobs": tells or None, "top_logprobs": request.alternatives or None}
-    messages = messages_with_vectors(request) if request.soft else messages_of(request.prompt)
+    messages = messages_with_vectors(request) if request.vectors else messages_of(request.prompt)
     return {"messages": messages, **wish, **_going_on(messages, dialect)}
 
 

@@ -87,10 +87,14 @@ class Context:
     _said: list[str] = field(default_factory=list, repr=False, compare=False)
 
     def tokens(self, prompt: Prompt) -> int:
-        """The tokens of the whole prompt: every leaf, the tools and the chat format."""
-        texts = [leaf.text for leaf in prompt.leaves]
+        """The tokens of the whole prompt: every leaf, the tools and the chat format.
+
+        A vector, and a key with its value, is a token.
+        """
+        texts = [text for leaf in prompt.leaves for text in leaf.read]
         texts.append(prompt.tools)
-        return sum(self.tokens_of(texts)) + self.count.framing * prompt.turns
+        soft = sum(len(one.soft) for one in prompt.segments if one.soft is not None)
+        return sum(self.tokens_of(texts)) + soft + self.count.framing * prompt.turns
 
     def tokens_of(self, texts: Sequence[str]) -> list[int]:
         """Count each text by itself, each different one once."""
@@ -190,10 +194,9 @@ class Request:
     one of several (capability `models`; empty: the backend's own choice). A backend without the
     capability refuses: ask it first.
 
-    `soft` are vectors that stand, in order, in the place of the text of the prompt's segments of
-    kind `soft` (capability `embeds`), and `kv_prefix` stands in front of everything, chat template
-    included (capability of that name). Their tokens count as the prompt's; a repetition penalty
-    does not know them.
+    `kv_prefix` stands in front of everything, chat template included (capability of that name);
+    vectors, and a prefix that stands for the beginning of the prompt, are on its segments of kind
+    `soft`. Their tokens count as the prompt's; a repetition penalty does not know them.
     """
 
     prompt: Prompt
@@ -207,9 +210,22 @@ class Request:
     raw: bool = False
     grammar: str = ""
     repetition_penalty: float = 1.0
-    soft: tuple[SoftPrompt, ...] = ()
     kv_prefix: KVPrefix | None = None
     model: str = ""
+
+    @property
+    def vectors(self) -> tuple[SoftPrompt, ...]:
+        """The vectors that stand in the prompt, in order (capability `embeds`)."""
+        found = (segment.soft for segment in self.prompt.segments)
+        return tuple(one for one in found if isinstance(one, SoftPrompt))
+
+    @property
+    def prefix(self) -> KVPrefix | None:
+        """The keys and values that it begins with, wherever they are (capability `kv_prefix`)."""
+        if self.kv_prefix is not None:
+            return self.kv_prefix
+        found = (segment.soft for segment in self.prompt.segments)
+        return next((one for one in found if isinstance(one, KVPrefix)), None)
 
 
 FinishReason = Literal["stop", "length", "cancelled", "other"]

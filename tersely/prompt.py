@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from tersely.origins import Origins, composed, landed
+
+if TYPE_CHECKING:
+    from tersely.soft import KVPrefix, SoftPrompt
 
 Role = Literal["system", "user", "assistant", "tool"]
 """Who speaks. A `developer` message is read as `system`."""
@@ -45,6 +48,10 @@ class Segment:
     `reason` says why the segment is of its kind, or why it is locked. `origins` tell which runs
     of the text were copied from the text that the segment had at first; None where the text is
     still that one, or where a stage changed it and did not tell.
+
+    `soft` is what the model reads in the place of a segment of kind `soft`, whose text is for
+    people. Vectors stand where the text would; a KV prefix stands for all that the prompt begins
+    with up to the text's end, chat template included, and so only the first text can have one.
     """
 
     text: str
@@ -56,6 +63,11 @@ class Segment:
     spans: tuple[Span, ...] = ()
     reason: str = ""
     origins: Origins | None = field(default=None, repr=False)
+    soft: SoftPrompt | KVPrefix | None = field(default=None, repr=False)
+
+    def softened(self, soft: SoftPrompt | KVPrefix, reason: str) -> Segment:
+        """The segment with vectors, or keys and values, in the place of its text."""
+        return replace(self, kind="soft", soft=soft, locked=True, reason=reason)
 
     def changed(self, text: str, origins: Origins | None = None) -> Segment:
         """The segment with a text that was made from its own. Spans move along.
@@ -81,6 +93,12 @@ class Leaf:
     @property
     def text(self) -> str:
         return "".join(segment.text for segment in self.segments)
+
+    @property
+    def read(self) -> Iterator[str]:
+        """What a model reads of it as text: the runs between soft segments."""
+        runs = groupby(self.segments, key=lambda segment: segment.soft is None)
+        return ("".join(segment.text for segment in run) for is_text, run in runs if is_text)
 
 
 @dataclass(frozen=True, slots=True)

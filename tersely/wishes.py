@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from tersely.contracts import Capability, Request
 from tersely.errors import ConfigError
+from tersely.soft import KVPrefix
 
 
 def wishes(request: Request) -> list[Capability]:
@@ -13,8 +14,11 @@ def wishes(request: Request) -> list[Capability]:
     asked: dict[Capability, bool] = {
         "grammar": bool(request.grammar.strip()),
         "repetition_penalty": request.repetition_penalty != 1,
-        "embeds": bool(request.soft) or any(one.kind == "soft" for one in request.prompt.segments),
-        "kv_prefix": request.kv_prefix is not None,
+        "embeds": any(
+            one.kind == "soft" and not isinstance(one.soft, KVPrefix)
+            for one in request.prompt.segments
+        ),
+        "kv_prefix": request.prefix is not None,
         "models": bool(request.model),
     }
     return [wish for wish, wanted in asked.items() if wanted]

@@ -54,9 +54,14 @@ def but(backend: LlamaCppBackend, **settings: Any) -> LlamaCppBackend:
 def soft(backend: LlamaCppBackend, table: Any, text: str, **wishes: Any) -> Request:
     """A question of which the beginning stands there as vectors."""
     tokens = backend._batch().weights.encode(text, add_special_tokens=False)
-    segments = (Segment(text="[soft]", kind="soft"), Segment(text="\nTell me more of it."))
-    vectors = SoftPrompt(table[tokens])
-    return Request(prompt=Prompt(segments), soft=(vectors,), **{"max_tokens": 16, **wishes})
+    return standing(SoftPrompt(table[tokens]), **wishes)
+
+
+def standing(vectors: SoftPrompt, **wishes: Any) -> Request:
+    """A question that begins with vectors."""
+    begun = Segment(text="[soft]", kind="soft", soft=vectors)
+    segments = (begun, Segment(text="\nTell me more of it."))
+    return Request(prompt=Prompt(segments), **{"max_tokens": 16, **wishes})
 
 
 class LlamaCppPromises(BackendContract):
@@ -190,7 +195,7 @@ class LlamaCppPromises(BackendContract):
         text = "The kettle holds 1.7 litres and is blue."
         request = soft(answers, table, text, repetition_penalty=1.01)
         _, rest = request.prompt.segments
-        plain = replace(request, soft=(), prompt=Prompt((Segment(text=text), rest)))
+        plain = replace(request, prompt=Prompt((Segment(text=text), rest)))
         marks, tokens = answers.encode(request), answers.encode(plain)
         assert marks != tokens
         assert [mark if mark >= 0 else n for mark, n in zip(marks, tokens, strict=True)] == tokens
@@ -217,13 +222,12 @@ class LlamaCppPromises(BackendContract):
     def test_vectors_that_cant_be_read_are_refused(
         self, answers: LlamaCppBackend, table: Any
     ) -> None:
-        request = soft(answers, table, "Hello")
         for vectors, fault in [
             (SoftPrompt(table[:2, :3]), "have 3 values"),
             (SoftPrompt(table[:2], model="other"), "made for the model 'other'"),
         ]:
             with pytest.raises(ConfigError, match=fault):
-                one(answers, replace(request, soft=(vectors,)))
+                one(answers, standing(vectors))
         prefix = KVPrefix([(table[None, :2, :4], table[None, :2, :4])])
         with pytest.raises(ConfigError, match="kv_prefix"):
             one(answers, asked(kv_prefix=prefix))

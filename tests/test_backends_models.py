@@ -83,9 +83,8 @@ def test_ragged_branches_say_what_generate_says(opened: Opened, kind: str) -> No
 def test_soft_input_is_read(opened: Opened, kind: str) -> None:
     backend = opened(kind)
     lm = weights(backend)
-    plain, soft = ask(BEGIN + "Ein"), Segment(text="", kind="soft")
-    prompt = Prompt((soft, Segment(text="Ein")))
-    vectors = Request(prompt=prompt, soft=(backend.embed(BEGIN),), max_tokens=12)
+    plain, soft = ask(BEGIN + "Ein"), Segment(text="", kind="soft", soft=backend.embed(BEGIN))
+    vectors = Request(prompt=Prompt((soft, Segment(text="Ein"))), max_tokens=12)
     prefixed = ask("Ein", kv_prefix=backend.prefix(BEGIN), raw=True)
     text, same, after = backend.complete([plain, vectors, prefixed])
     assert lm.tokenizer.encode(BEGIN) + lm.tokenizer.encode("Ein") == lm.tokenizer.encode(

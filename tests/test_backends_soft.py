@@ -28,14 +28,15 @@ FOX = "The quick brown fox jumps over the lazy dog, 12 times a day. "
 DAY = "Ein schöner Tag in Zürich: die Brücke über die Limmat. "
 
 
-def ask(*parts: str | SoftPrompt, **wishes: Any) -> Request:
-    """A request of one user turn, in which vectors stand between texts."""
+def ask(*parts: str | SoftPrompt | KVPrefix, **wishes: Any) -> Request:
+    """A request of one user turn, in which soft input stands between texts."""
     segments = [
-        Segment(text=part) if isinstance(part, str) else Segment(text="[soft]", kind="soft")
+        Segment(text=part)
+        if isinstance(part, str)
+        else Segment(text="[soft]", kind="soft", soft=part)
         for part in parts
     ]
-    soft = tuple(part for part in parts if isinstance(part, SoftPrompt))
-    return Request(prompt=Prompt(tuple(segments)), soft=soft, **{"max_tokens": 12, **wishes})
+    return Request(prompt=Prompt(tuple(segments)), **{"max_tokens": 12, **wishes})
 
 
 @pytest.fixture(autouse=True)
@@ -174,11 +175,29 @@ def test_a_prefix_stands_before_the_chat_template(backend: LocalBackend, lm: Cau
     assert backend.complete([both]) == backend.complete([request])
 
 
+def test_a_prefix_stands_for_what_the_prompt_begins_with(
+    backend: LocalBackend, lm: CausalLM
+) -> None:
+    """Template head and all: what it was read from is not read again, nor said twice."""
+    said = [Segment(text=FOX, role="system"), Segment(text=DAY, turn=1)]
+    plain = Request(prompt=Prompt(tuple(said)), max_tokens=12)
+    whole = lm.tokenizer.decode(backend.encode(plain))
+    prefix = backend.prefix(whole[: whole.index(FOX) + len(FOX)])
+    soft = Request(prompt=Prompt((said[0].softened(prefix, "learned"), said[1])), max_tokens=12)
+    with forwards(lm) as shapes:
+        (done,) = backend.complete([soft])
+    assert most(shapes) == len(backend.encode(plain)) - len(prefix)
+    assert done == backend.complete([plain])[0]
+    raw = ask(backend.prefix(FOX), DAY, raw=True)
+    tokens = lm.tokenizer.encode(FOX) + lm.tokenizer.encode(DAY, add_special_tokens=False)
+    assert backend.complete([raw])[0].text == generated(lm, tokens, 12)
+
+
 # --- together --------------------------------------------------------------------------------
 
 kinds = st.lists(
     st.tuples(
-        st.sampled_from(["plain", "soft", "between", "prefix", "both"]),
+        st.sampled_from(["plain", "soft", "between", "prefix", "both", "begun"]),
         st.sampled_from([FOX, DAY, FOX + DAY]),
         st.sampled_from(["The", DAY, "12 times"]),
         st.integers(1, 9),
@@ -199,6 +218,8 @@ def test_whoever_is_beside_it_an_answer_is_the_same(
         if kind == "both":
             prefix = backend.prefix(head)
             return ask(backend.embed(tail), "!", kv_prefix=prefix, max_tokens=tokens)
+        if kind == "begun":
+            return ask(backend.prefix(head), tail, max_tokens=tokens)
         if kind == "between":
             return ask(tail, backend.embed(head), tail, max_tokens=tokens)
         return ask(backend.embed(head) if kind == "soft" else head, tail, max_tokens=tokens)
@@ -247,21 +268,28 @@ def test_input_that_another_model_made(backend: LocalBackend) -> None:
     assert backend.complete([ask(half)])[0].prompt_tokens == len(backend.encode(ask(soft)))
 
 
-def test_as_many_vectors_as_places(backend: LocalBackend) -> None:
-    soft = backend.embed("a")
-    two = replace(ask(soft, FOX), soft=(soft, soft))
-    with pytest.raises(ConfigError, match="1 segments of kind 'soft', and the request 2 soft"):
-        backend.complete([two])
-    with pytest.raises(ConfigError, match="1 segments of kind 'soft', and the request 0 soft"):
-        backend.complete([replace(two, soft=())])
+def test_soft_input_out_of_place(backend: LocalBackend) -> None:
+    soft, prefix = backend.embed("a"), backend.prefix(FOX)
+    empty = Request(prompt=Prompt((Segment(text=FOX), Segment(text="a", kind="soft"))))
+    stray = Request(prompt=Prompt((Segment(text=FOX, soft=soft),)))
+    wrong = {
+        "segment 1 is of kind 'soft' and has nothing to stand there": empty,
+        "segment 0 has `soft` and is of kind 'context'": stray,
+        "segment 1 does not begin it": ask(FOX, prefix),
+        "a request has one KV prefix": ask(prefix, FOX, kv_prefix=prefix),
+        "begins it|does not begin": ask(prefix, FOX, prefix),
+    }
+    for message, request in wrong.items():
+        with pytest.raises(ConfigError, match=message):
+            backend.complete([request])
 
 
 def test_a_template_that_leaves_vectors_out(
     backend: LocalBackend, lm: CausalLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lm.tokenizer, "chat_template", "{{ messages[-1]['content'] }}")
-    segments = (Segment(text="", role="system", kind="soft"), Segment(text="a", turn=1))
-    request = Request(prompt=Prompt(segments), soft=(backend.embed(FOX),))
+    soft = Segment(text="", role="system", kind="soft", soft=backend.embed(FOX))
+    request = Request(prompt=Prompt((soft, Segment(text="a", turn=1))))
     with pytest.raises(BackendError, match="left out or moved a soft prompt"):
         backend.complete([request])
 
@@ -288,11 +316,12 @@ async def test_who_can_not_read_it_refuses() -> None:
     from langchain_core.language_models.fake_chat_models import FakeListChatModel
 
     soft = SoftPrompt(torch.ones(2, 3))
+    prefix = KVPrefix([(torch.ones(1, 2, 3),) * 2])
     chat = LangChainBackend(FakeListChatModel(responses=["yes"]), can=frozenset({"stream"}))
     unable: list[Backend] = [ScriptedBackend(["yes"] * 9), chat]
     asked = {
-        "embeds": [ask(soft), Request(prompt=ask(soft).prompt)],
-        "kv_prefix": [ask("a", kv_prefix=KVPrefix([(torch.ones(1, 2, 3),) * 2]))],
+        "embeds": [ask(soft), Request(prompt=Prompt((Segment(text="a", kind="soft"),)))],
+        "kv_prefix": [ask("a", kv_prefix=prefix), ask(prefix, "a")],
     }
     for name, requests in asked.items():
         for request in requests:
@@ -315,7 +344,7 @@ def test_a_mix_of_vectors_and_text(backend: LocalBackend) -> None:
     assert backend.mix(soft, [0.4, 0.6]) == backend.mix(texts, [0.4, 0.6])
     same = [ask(backend.embed(FOX), end) for end in ("The", "Ein")]
     assert backend.mix(same, [0.5, 0.5]).text
-    with pytest.raises(ConfigError, match="a mix takes no kv_prefix"):
+    with pytest.raises(ConfigError, match="a mix takes no KV prefix"):
         backend.mix([ask("a", kv_prefix=backend.prefix(FOX))], [1.0])
 
 

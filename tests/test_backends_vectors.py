@@ -25,15 +25,15 @@ def vectors(length: int, dtype: str = "bfloat16") -> SoftPrompt:
     return SoftPrompt(torch.arange(length * 3).reshape(length, 3).to(getattr(torch, dtype)))
 
 
-def ask(*soft: SoftPrompt, **wishes: Any) -> Request:
+def ask(one: SoftPrompt, other: SoftPrompt, **wishes: Any) -> Request:
     segments = (
         Segment(text="You are brief.", role="system", kind="instruction"),
         Segment(text="Read ", turn=1, path=(1,)),
-        Segment(text="[note]", kind="soft", turn=1, path=(1,)),
+        Segment(text="[note]", kind="soft", turn=1, path=(1,), soft=one),
         Segment(text=" and ", turn=1, path=(1,)),
-        Segment(text="[note]", kind="soft", turn=1, path=(1,)),
+        Segment(text="[note]", kind="soft", turn=1, path=(1,), soft=other),
     )
-    return Request(prompt=Prompt(segments), soft=soft, **wishes)
+    return Request(prompt=Prompt(segments), **wishes)
 
 
 def yes(handler: Handler, _body: Any) -> None:
@@ -96,9 +96,10 @@ def test_what_can_not_be_sent_is_refused(server: Server) -> None:
     two = (vectors(2), vectors(2))
     prefix = KVPrefix([(torch.ones(1, 2, 3), torch.ones(1, 2, 3))])
     named = SoftPrompt(torch.ones(2, 3), "smollm2")
+    empty = Request(prompt=Prompt((Segment(text="[note]", kind="soft"),)))
     wrong = {
         "in chat messages only": ask(*two, raw=True),
-        "2 segments of kind 'soft', and the request 1": ask(two[0]),
+        "has nothing to stand there": empty,
         "has no kv_prefix": ask(*two, kv_prefix=prefix),
         "made for the model 'smollm2', and 'm'": ask(named, named),
     }
