@@ -47,7 +47,7 @@ _CODE_LINE = re.compile(
 )
 _MARKDOWN_RULE = re.compile(r"\s{0,3}\|?[ ]?:?-{2,}:?[ ]?(?:\|[ ]?:?-{2,}:?[ ]?){1,200}\|?\s*$")
 _MARKDOWN_ROW = re.compile(r"[^|]{0,200}\|")
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\Z)|[\[\]{}]', re.DOTALL)
 _PARTNER = {"{": "}", "[": "]"}
 
 

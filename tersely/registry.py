@@ -29,6 +29,7 @@ STAGES: dict[str, str] = {
     "dynaicl": "tersely.compressors.dynaicl:DynaICL",
     "ensemble": "tersely.compressors.ensemble:Ensemble",
     "extractive": "tersely.compressors.extractive:Extractive",
+    "json": "tersely.compressors.json_stage:Json",
     "lexical": "tersely.compressors.lexical:Lexical",
     "llmlingua": "tersely.compressors.llmlingua:LLMLingua",
     "llmlingua2": "tersely.compressors.llmlingua2:LLMLingua2",

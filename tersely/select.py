@@ -103,7 +103,7 @@ class _Packing:
     def size(self, kept: Bools) -> int:
         """Tokens of the prompt with these units only."""
         made = self.prompt.with_texts({i: one.text for i, one in self._renderings(kept)})
-        return self.context.tokens(_settled(self.prompt, made, self.context))
+        return self.context.tokens(settled(self.prompt, made, self.context))
 
     def used_up(self, kept: Bools) -> bool:
         return self.size(kept) >= self.limit * ENOUGH
@@ -221,10 +221,10 @@ def _written(prompt: Prompt, made: Mapping[int, Rendering], context: Context) ->
     """The prompt with other texts, that tells where each character of them came from."""
     texts = {i: one.text for i, one in made.items()}
     origins = {i: one.origins for i, one in made.items()}
-    return _settled(prompt, prompt.with_texts(texts, origins=origins), context)
+    return settled(prompt, prompt.with_texts(texts, origins=origins), context)
 
 
-def _settled(before: Prompt, after: Prompt, context: Context) -> Prompt:
+def settled(before: Prompt, after: Prompt, context: Context) -> Prompt:
     """No text empty, and none longer than it was: such a text gets a mark, or stays."""
     fixed: dict[int, Segment] = {}
     at = 0

@@ -1,0 +1,98 @@
+"""The body that the stages share which compress a text by what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from tersely.contracts import Context, StageModel
+from tersely.named import Named, named
+from tersely.prompt import Kind, Prompt, Segment, Span
+from tersely.select import settled
+
+TRIES = 5
+"""Sizes that are tried between losing nothing and all that may go."""
+
+CLOSE = 0.97
+"""A size of this share of the limit is near enough to it."""
+
+
+class Folding(Protocol):
+    """A text that was taken apart, and can be written with less and less of it."""
+
+    def text(self, share: float) -> str:
+        """The text without this share, by characters, of what may go.
+
+        At 0 nothing is lost; at 1 only what has to stay is left.
+        """
+        ...
+
+
+class Structured(StageModel):
+    """Base of the stages that take a text apart by its form and write it shorter.
+
+    A stage gives `fold`. First every text is written so that nothing is lost. If that is not short
+    enough for the budget, all texts lose the same share of what may go, counted exactly. Rows,
+    lines and strings that the question, or the call of the tool, names never go. What a stage
+    can't read it leaves as it is, so a wrong guess does no harm. Without a budget, or with
+    `lossless`, nothing is lost.
+    """
+
+    kinds: tuple[Kind, ...] = ("json", "log", "table", "code", "tool_output", "context")
+    lossless: bool = False
+
+    def fold(self, text: str, asked: Named, spans: tuple[Span, ...]) -> Folding | None:
+        """The text taken apart; None where it is not of this stage's form.
+
+        What lies in `spans` has to stay byte for byte.
+        """
+        raise NotImplementedError
+
+    def __call__(self, prompt: Prompt, context: Context, /) -> Prompt:
+        if context.limit is not None and context.tokens(prompt) <= context.limit:
+            return prompt
+        foldings: dict[int, Folding] = {}
+        for i in prompt.open:
+            context.check()
+            segment = prompt.segments[i]
+            asked = named(prompt, segment.turn)
+            if made := self.fold(segment.text, asked, segment.spans):
+                foldings[i] = made
+        whole = _written(prompt, foldings, context, 0.0)
+        if self.lossless or context.limit is None or context.tokens(whole) <= context.limit:
+            return whole
+        return _fitted(prompt, foldings, context, context.tokens(whole))
+
+
+def _fitted(prompt: Prompt, foldings: Mapping[int, Folding], context: Context, most: int) -> Prompt:
+    """The prompt with as much of the texts as the limit allows, or as little as has to stay."""
+    limit = context.limit or 0
+    best = _written(prompt, foldings, context, 1.0)
+    least = context.tokens(best)
+    low, high = 0.0, 1.0
+    for _ in range(TRIES):
+        if least >= limit * CLOSE or most <= least:
+            break
+        context.check()
+        share = low + (high - low) * (most - limit * (1 + CLOSE) / 2) / (most - least)
+        made = _written(prompt, foldings, context, share)
+        size = context.tokens(made)
+        if size <= limit:
+            best, high, least = made, share, size
+        else:
+            low, most = share, size
+    return best
+
+
+def _written(
+    prompt: Prompt, foldings: Mapping[int, Folding], context: Context, share: float
+) -> Prompt:
+    """The prompt with its texts written anew, where that is shorter and keeps what must stay."""
+    made: dict[int, Segment] = {}
+    for i, folding in foldings.items():
+        old = prompt.segments[i]
+        new = old.changed(folding.text(share))
+        if new.text != old.text and len(new.spans) == len(old.spans):
+            made[i] = replace(new, origins=None)
+    return settled(prompt, prompt.with_segments(made), context)

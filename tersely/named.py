@@ -1,0 +1,145 @@
+"""What a question, or the call of a tool, names: lines and rows that hold it must stay."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import regex
+
+from tersely.lexical import terms_of
+from tersely.prompt import Prompt
+from tersely.protect import PATTERNS
+
+LITERALS = regex.compile(
+    "|".join(f"(?:{PATTERNS[name]})" for name in ("url", "email", "date", "path", "id"))
+    + r"|(?<!\w)\#?\d(?:[\d.,:]*\d)?"
+)
+"""What is looked for as it is written: links, dates, paths, ids and numbers."""
+
+QUOTED = regex.compile(PATTERNS["quoted"])
+
+HANDED: frozenset[str | int] = frozenset(("arguments", "args", "input"))
+"""Where in a request a tool's arguments lie."""
+
+SHORT = 3
+"""A literal of fewer characters names nothing by itself: it counts as a word."""
+
+MOST = 0.5
+RARE = 0.05
+FEW = 3
+"""A literal that more than half of the lines hold tells none of them apart; a word must be in one
+of twenty at the most, or in three."""
+
+LONGEST = 500
+"""Characters of a call's argument that are read; beyond, it is a text and no name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What to look for, in lower case. Literals match as a whole, words by their beginning."""
+
+    literals: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+
+    @classmethod
+    def by(cls, *texts: str) -> Named:
+        """What texts name, each thing once, in order."""
+        literals: dict[str, None] = {}
+        words: dict[str, None] = {}
+        for text in texts:
+            for literal in _literals(text):
+                (literals if len(literal) >= SHORT else words)[literal.lower()] = None
+            words |= dict.fromkeys(term for term in terms_of(text) if len(term) >= SHORT)
+        return cls(tuple(literals), tuple(word for word in words if word not in literals))
+
+    def __bool__(self) -> bool:
+        return bool(self.literals or self.words)
+
+    def among(self, lines: Lines) -> tuple[set[int], list[int]]:
+        """Which lines are named, and how many of the words each of them holds.
+
+        Takes time linear in the text for each thing named.
+        """
+        held = [0] * len(lines)
+        found: set[int] = set()
+        for literal in self.literals:
+            places = list(lines.holding(literal, edges=2))
+            if len(places) <= max(FEW, MOST * len(lines)):
+                found.update(places)
+        for word in self.words:
+            places = list(lines.holding(word, edges=2 if word.isdigit() else 1))
+            for place in places:
+                held[place] += 1
+            if len(places) <= max(FEW, RARE * len(lines)):
+                found.update(places)
+        return found, held
+
+
+class Lines:
+    """The lines of a text, to look for things in without regard to case."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text.lower()
+        sizes = (len(line) + 1 for line in self._text.split("\n"))
+        self._starts = [0, *accumulate(sizes)]
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def holding(self, term: str, *, edges: int = 0) -> Iterator[int]:
+        """The lines that hold a term in lower case, each once, in order.
+
+        With one edge no letter or digit may stand before it, with two none behind it either.
+        """
+        at = self._text.find(term)
+        while at >= 0:
+            end = at + len(term)
+            before = edges < 1 or self._ends(at - 1, term[0])
+            if before and (edges < 2 or self._ends(end, term[-1])):
+                line = bisect_right(self._starts, at) - 1
+                yield line
+                end = self._starts[line + 1] - 1
+            at = self._text.find(term, end)
+
+    def _ends(self, beside: int, edge: str) -> bool:
+        """Whether a term does not go on beyond its edge."""
+        if not 0 <= beside < len(self._text):
+            return True
+        return not (edge.isalnum() and self._text[beside].isalnum())
+
+
+def named(prompt: Prompt, turn: int) -> Named:
+    """What the question names, and what was handed to the tools right before a turn."""
+    calls = [s for s in prompt.segments if s.turn < turn and s.locked and HANDED & set(s.path)]
+    last = max((s.turn for s in calls), default=0)
+    handed = [text for s in calls if s.turn == last for text in _scalars(s.text)]
+    return Named.by(prompt.question, *handed)
+
+
+def _literals(text: str) -> Iterator[str]:
+    for match in LITERALS.finditer(text):
+        yield match[0].rstrip(".,:")
+    for match in QUOTED.finditer(text):
+        yield match[0][1:-1].strip()
+
+
+def _scalars(text: str) -> Iterator[str]:
+    """The texts and numbers among a call's arguments; the whole text where that is not JSON."""
+    try:
+        waiting: list[Any] = [json.loads(text, parse_int=str, parse_float=str)]
+    except (ValueError, RecursionError):
+        yield text[:LONGEST]
+        return
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value[:LONGEST]
+        elif isinstance(value, dict):
+            waiting += list(value.values())[::-1]
+        elif isinstance(value, list):
+            waiting += value[::-1]
