@@ -114,7 +114,7 @@ def settings_of(recipe: Stage, context: Context) -> Iterator[str]:
     yield repr((context.limit, context.only, context.seed))
     yield repr((context.count.name, context.count.framing))
     yield repr(context.budget.model_copy(update={"ms": None}))
-    if {"llm", "embeds"} & recipe.needs:
+    if {"llm", "soft"} & recipe.needs:
         yield repr(context.backend)
 
 

@@ -12,15 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass, replace
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from tersely.contracts import Adapter
 from tersely.errors import UnknownName
 from tersely.prompt import Path, Prompt
 
 ADAPTERS = {
+    "prompt": "tersely.middleware.adapter_prompt:PROMPT",
     "langchain": "tersely.middleware.adapter_langchain:LANGCHAIN",
     "openai-responses": "tersely.middleware.adapter_responses:RESPONSES",
     "anthropic": "tersely.middleware.adapter_anthropic:ANTHROPIC",
@@ -28,6 +28,15 @@ ADAPTERS = {
     "text": "tersely.middleware.adapter_text:TEXT",
 }
 """Where each adapter lies; the first that matches reads. Opened on first use."""
+
+
+class Adapter(Protocol):
+    """Reads one shape of request. Writing back is the same for all."""
+
+    @property
+    def name(self) -> str: ...
+    def matches(self, request: Any, /) -> bool: ...
+    def read(self, request: Any, /) -> Prompt: ...
 
 
 @cache
@@ -49,14 +58,31 @@ def write(request: Any, before: Prompt, after: Prompt) -> Any:
     """The request with the texts that differ between two prompts, each in its place.
 
     `before` is the prompt as it was read from the request. Whatever lies on no changed path is
-    shared with the caller's request, not copied.
+    shared with the caller's request, not copied. A Prompt comes back as one, with what stands in
+    the place of texts; no other shape can carry that.
     """
+    if isinstance(request, Prompt):
+        return _renewed(request, after)
     edits = {
         new.path: new.text
         for old, new in zip(before.leaves, after.leaves, strict=True)
         if old.text != new.text
     }
     return _edited(request, edits) if edits else request
+
+
+def _renewed(prompt: Prompt, after: Prompt) -> Prompt:
+    """A prompt with what became of its texts, and nothing else of what happened to it."""
+    made = dict(enumerate(after.segments))
+    texts = {i: one.text for i, one in made.items()}
+    origins = {i: one.origins for i, one in made.items()}
+    stands = {i: one for i, one in made.items() if one.soft and not prompt.segments[i].soft}
+    return prompt.with_texts(texts, origins=origins).with_segments(stands)
+
+
+def put(request: Any, path: Path, value: Any) -> Any:
+    """A copy of the request with something else at a path; all that is not on it is shared."""
+    return _edited(request, {path: value})
 
 
 def look(tree: Any, path: Path) -> Any:
@@ -73,13 +99,13 @@ def look(tree: Any, path: Path) -> Any:
     return tree
 
 
-def _edited(tree: Any, edits: Mapping[Path, str]) -> Any:
-    """A copy of a tree with other texts at some paths."""
+def _edited(tree: Any, edits: Mapping[Path, Any]) -> Any:
+    """A copy of a tree with something else at some paths."""
     if () in edits:
         return edits[()]
-    below: dict[str | int, dict[Path, str]] = {}
-    for (step, *rest), text in edits.items():
-        below.setdefault(step, {})[tuple(rest)] = text
+    below: dict[str | int, dict[Path, Any]] = {}
+    for (step, *rest), value in edits.items():
+        below.setdefault(step, {})[tuple(rest)] = value
     made = {step: _edited(look(tree, (step,)), inner) for step, inner in below.items()}
     return _with(tree, made)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,13 +14,13 @@ from typer import Argument, Option
 from tersely.errors import BackendError, ConfigError, ContextLengthError, RequestError, first_fault
 from tersely.middleware.cli_io import Given, Say, read, tell, tell_report, write_json
 from tersely.middleware.cli_lookup import Lookup, ask_index
-from tersely.middleware.cli_options import Display, Source, Wishes
+from tersely.middleware.cli_options import SOFT, Display, Source, Wishes
 
 if TYPE_CHECKING:
     from tersely.contracts import Backend
     from tersely.middleware.points import Points
     from tersely.prompt import Prompt
-    from tersely.report import Report
+    from tersely.report import Decision, Report
 
 Answer = dict[str, Any]
 
@@ -83,6 +83,14 @@ class Asked(Server):
     compare: Annotated[
         bool, Option("--compare", help="Show the answer to the full prompt as well.")
     ] = False
+    soft: Annotated[list[str], SOFT] = field(default_factory=list)
+
+    def answerer(self, model: str | None) -> Backend:
+        """The backend, with soft prompts in the place of texts. Raises ConfigError."""
+        from tersely.middleware.softened import Softened
+
+        backend = self.backend(model)
+        return Softened.by(backend, self.soft, tell=_soft_told) if self.soft else backend
 
     @property
     def points(self) -> Points | None:
@@ -145,7 +153,7 @@ def ask(
 ) -> None:
     """Ask a model, with a text that is compressed first or with what is found in an index."""
     say = _silent if display.as_json else _aloud
-    backend = asked.backend(wishes.model)
+    backend = asked.answerer(wishes.model)
     if lookup.index is not None:
         if asked.compare:
             raise ConfigError("--compare is for a text: with --index there is no full prompt")
@@ -246,6 +254,10 @@ def _answer(backend: Backend, prompt: Prompt, max_tokens: int, say: Say) -> Answ
         "finish_reason": completion.finish_reason,
         "seconds": round(perf_counter() - start, 3),
     }
+
+
+def _soft_told(decision: Decision) -> None:
+    tell(f"{decision.path}: {decision.reason} ({decision.before} -> {decision.after})", "dim")
 
 
 def _aloud(text: str) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 DEFAULT_STAGE = "query"
 DEFAULT_BUDGET = "50%"
 
+SOFT = Option(help="A soft prompt for the text that it was learned from; may be repeated.")
+"""The option for names or folders of `tersely soft list`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:

@@ -14,7 +14,7 @@ import typer
 from typer import Argument, Option
 
 from tersely.errors import ConfigError, require
-from tersely.middleware.cli_options import Display
+from tersely.middleware.cli_options import SOFT, Display
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -52,16 +52,19 @@ class Served:
     setting: Annotated[
         list[str], Option("--set", help="Any other setting of the engine, as name=value.")
     ] = field(default_factory=list)
+    soft: Annotated[list[str], SOFT] = field(default_factory=list)
 
     def opened(self) -> Backend:
         """The backend that the options describe. Raises ConfigError."""
         from tersely import registry
+        from tersely.middleware.softened import Softened
 
-        apart = ("backend", "setting")
+        apart = ("backend", "setting", "soft")
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
         settings = {name: value for name, value in given.items() if value is not None}
         settings |= dict(_setting(one) for one in self.setting)
-        return registry.backend(self.backend, **settings)
+        backend = registry.backend(self.backend, **settings)
+        return Softened.by(backend, self.soft) if self.soft else backend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
@@ -20,12 +20,11 @@ Target = tuple[tuple[Kind, ...], int]
 
 def prepare(prompt: Prompt, stages: Sequence[Stage], context: Context, floor: int) -> Prompt:
     """Lock what no stage takes, and what is shorter than `floor` tokens, with the reason."""
-    reached = {kind for stage in stages for kind in stage.kinds}
     sizes = context.tokens_of([s.text for s in prompt.segments]) if floor else None
     locked: dict[int, Segment] = {}
     for i, segment in enumerate(prompt.segments):
         why = ""
-        if segment.kind not in reached:
+        if not any(takes(stage, segment) for stage in stages):
             why = f"no stage takes {segment.kind}"
         elif sizes and sizes[i] < floor:
             why = f"shorter than {floor} tokens"
@@ -33,6 +32,12 @@ def prepare(prompt: Prompt, stages: Sequence[Stage], context: Context, floor: in
             reason = f"{segment.reason}; {why}" if segment.reason else why
             locked[i] = replace(segment, locked=True, reason=reason)
     return prompt.with_segments(locked) if locked else prompt
+
+
+def takes(stage: Stage, segment: Segment) -> bool:
+    """Whether a stage may change a segment: by its kind, unless the stage knows better."""
+    own: Callable[[Segment], bool] | None = getattr(stage, "takes", None)
+    return segment.kind in stage.kinds if own is None else own(segment)
 
 
 @dataclass(slots=True)
@@ -147,12 +152,22 @@ class Run:
         faults = _by_segment(reach, broken(reach, made, context))
         for segment in touched(reach, made):
             self.ledger.note(f"{name_of(stage)} changed locked {spell(segment.path)}: put back")
-        texts = {i: made.segments[i].text for i in reach.open if i not in faults}
-        told = {i: self._told(i, made.segments[i]) for i in texts}
-        after = self.prompt.with_texts(texts, origins=told)
-        self.ledger.stage(stage, reach, after, Outcome(faults=faults, ms=ms))
-        self.prompt = after
+        kept = {i: made.segments[i] for i in reach.open if i not in faults}
+        self.ledger.stage(stage, reach, reach.with_segments(kept), Outcome(faults=faults, ms=ms))
+        self.prompt = self._after(kept)
         return True
+
+    def _after(self, made: Mapping[int, Segment]) -> Prompt:
+        """The prompt with what a stage made of some of its segments."""
+        soft = {i: one for i, one in made.items() if one.soft is not None}
+        texts = {i: one.text for i, one in made.items() if i not in soft}
+        told = {i: self._told(i, made[i]) for i in texts}
+        stands = {
+            i: self.prompt.segments[i].softened(one.soft, one.reason)
+            for i, one in soft.items()
+            if one.soft is not None
+        }
+        return self.prompt.with_texts(texts, origins=told).with_segments(stands)
 
     def _told(self, at: int, made: Segment) -> Origins | None:
         """Where a new text came from, if this stage and all before it told, and told the truth."""
@@ -179,7 +194,7 @@ def _reach(prompt: Prompt, stage: Stage, only: Sequence[Kind]) -> Prompt:
         {
             i: replace(s, locked=True, origins=None)
             for i, s in enumerate(prompt.segments)
-            if not s.locked and (s.kind not in stage.kinds or (only and s.kind not in only))
+            if not s.locked and not (takes(stage, s) and (not only or s.kind in only))
         }
     )
 

@@ -36,8 +36,8 @@ class Ledger:
 
     def stage(self, stage: Stage, reach: Prompt, after: Prompt, outcome: Outcome) -> None:
         """Write down what became of every text within a stage's reach."""
-        sizes = self.context.tokens_of([reach.segments[i].text for i in reach.open])
-        nows = self.context.tokens_of([after.segments[i].text for i in reach.open])
+        sizes = self.context.sizes([reach.segments[i] for i in reach.open])
+        nows = self.context.sizes([after.segments[i] for i in reach.open])
         total = sum(sizes) or 1
         for i, before, now in zip(reach.open, sizes, nows, strict=True):
             segment = reach.segments[i]
@@ -59,7 +59,11 @@ class Ledger:
     def rest(self, prompt: Prompt) -> None:
         """A decision for every text that no stage reached: nothing is silent."""
         reached = {(decision.path, decision.kind) for decision in self.decisions}
-        rest = [s for s in prompt.segments if s.text and (spell(s.path), s.kind) not in reached]
+        rest = [
+            s
+            for s in prompt.segments
+            if s.text and s.soft is None and (spell(s.path), s.kind) not in reached
+        ]
         for segment, size in zip(rest, self.context.tokens_of([s.text for s in rest]), strict=True):
             self.decisions.append(
                 Decision(
@@ -83,9 +87,10 @@ def name_of(stage: Stage) -> str:
 def _fate(i: int, old: Segment, new: Segment, outcome: Outcome) -> tuple[Action, str]:
     if i in outcome.faults:
         return "reverted", outcome.faults[i]
-    if outcome.action == "compressed" and old.text == new.text:
-        return "unchanged", "nothing in it had to go"
-    return outcome.action, outcome.reason
+    told = new.reason if new.reason != old.reason else ""
+    if outcome.action == "compressed" and (old.text, old.soft) == (new.text, new.soft):
+        return "unchanged", told or "nothing in it had to go"
+    return outcome.action, outcome.reason or told
 
 
 def _told(before: int, after: int) -> str:

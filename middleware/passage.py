@@ -9,8 +9,10 @@ from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
 from tersely.budget import Budget
-from tersely.contracts import Adapter, Context
+from tersely.contracts import Context
 from tersely.middleware import adapters, scope
+from tersely.middleware.adapters import Adapter
+from tersely.middleware.compacting import Compacting, Outcome
 from tersely.middleware.drop import dropped, retraced
 from tersely.middleware.keep import unmarked
 from tersely.middleware.provenance import Origin, provenance, source_of
@@ -35,6 +37,15 @@ class Result:
     output: Any
     report: Report
     trace: Trace | None = None
+
+    @property
+    def prompt(self) -> Prompt:
+        """The request as backends of ours take it, with what stands in the place of texts.
+
+        It holds nothing where the request could not be read.
+        """
+        traced = self._traced
+        return traced.before if self.report.mode == "audit" else traced.after
 
     def html(self) -> str:
         """What was kept and lost, as one HTML page that needs nothing else."""
@@ -88,7 +99,8 @@ class Result:
 class Passage:
     """One request, with everything that was decided about how to treat it.
 
-    `question` None means: the one that the request itself holds.
+    `question` None means: the one that the request itself holds. `soft` tells that the result's
+    `prompt` is what a backend will be asked, whatever the request's own shape.
     """
 
     pipeline: Pipeline
@@ -100,6 +112,7 @@ class Passage:
     budget: Budget
     session: Session | None = None
     surface: str | Adapter = ""
+    soft: bool = False
 
     def go(self) -> Result:
         """Compress the request. Without `strict` nothing raises: the request goes on as it is."""
@@ -133,31 +146,50 @@ class Passage:
             return self._unchanged(read.why or "the request holds no text", reader.name)
         known = self.session or scope.current_session()
         session = known or self.pipeline.conversations.continued_by(read)
-        context = self._context()
+        context = replace(self._context(), soft=self.soft or isinstance(self.request, Prompt))
+        given, compact = read, self._compacted(reader, read, session, context)
+        read = compact.prompt
         opened, gone = dropped(session.freeze(read), context)
         run = self.pipeline.through(opened, context, strict=self.strict)
         met = run.settle()
-        output, made = self.request, unmarked(read, retraced(opened, run.prompt))
+        output, made = compact.request, unmarked(read, retraced(opened, run.prompt))
         if self.mode == "optimize":
             made = session.remember(read, made)
-            output = adapters.write(self.request, read, made)
+            output = adapters.write(compact.request, read, made)
             if known is None:
-                self.pipeline.conversations.remember(read, session)
+                self.pipeline.conversations.remember(given, session)
+        output = output if self.mode == "optimize" else self.request
         report = Report(
             mode=self.mode,
             surface=reader.name,
             counter=run.context.count.name,
             exact=run.context.count.exact,
-            before=run.context.tokens(read),
+            before=run.context.tokens(given),
             after=run.context.tokens(made),
             limit=run.context.limit,
             met=met,
             ms=(perf_counter() - start) * 1000,
-            decisions=(*gone, *run.ledger.decisions),
-            notes=(*run.ledger.notes, *filter(None, [read.why])),
+            decisions=(*compact.decisions, *gone, *run.ledger.decisions),
+            notes=(*compact.notes, *run.ledger.notes, *filter(None, [given.why])),
         )
         session.note(report)
         return Result(output, report, Trace(read, made, report))
+
+    def _compacted(
+        self, reader: Adapter, read: Prompt, session: Session, context: Context
+    ) -> Outcome:
+        """The request with its older turns in one message, where the pipeline asks for that."""
+        terms = self.pipeline.history
+        if terms is None:
+            return Outcome(request=self.request, prompt=read, history=session.history)
+        work = Compacting(
+            terms=terms, reader=reader, context=context, model=self.model, now=monotonic()
+        )
+        with session.compacting:
+            made = work.of(self.request, read, session.history)
+            if self.mode == "optimize":
+                session.history = made.history
+        return made
 
     def _context(self) -> Context:
         ms = self.budget.ms

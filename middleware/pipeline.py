@@ -11,20 +11,22 @@ from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
 
 from tersely.budget import Budget, BudgetLike
-from tersely.contracts import Adapter, Backend, Capability, Context, Need, Stage, StageModel
+from tersely.contracts import Backend, Capability, Context, Need, Stage, StageModel
 from tersely.errors import ConfigError, first_fault
 from tersely.middleware import desk, scope
-from tersely.middleware.engine import Run, prepare
+from tersely.middleware.adapters import Adapter
+from tersely.middleware.compaction import Compaction
+from tersely.middleware.engine import Run, prepare, takes
 from tersely.middleware.ledger import Ledger, name_of
 from tersely.middleware.passage import Passage, Result, model_of
 from tersely.middleware.scope import Override
 from tersely.middleware.session import Conversations, Session
-from tersely.prompt import KINDS, Kind, Prompt
+from tersely.prompt import KINDS, Kind, Prompt, Segment
 from tersely.registry import as_stage
 from tersely.report import Mode
 
-NEEDED: dict[Need, Capability] = {"embeds": "embeds"}
-"""What a stage's need asks of the backend."""
+NEEDED: dict[Need, tuple[Capability, ...]] = {"soft": ("kv_prefix", "embeds")}
+"""What a stage's need asks of the backend: one of these."""
 
 
 class Pipeline(RunnableSerializable[Any, Any]):
@@ -37,7 +39,8 @@ class Pipeline(RunnableSerializable[Any, Any]):
     `budget` is what the prompt may cost; texts of fewer tokens than `floor` are left alone;
     `fallback` serves when a stage fails or runs out of time. With `strict` a failure raises
     instead of sending the text on unchanged. A stage may be given as a value, by its registry
-    name, or as `{name: {setting: value}}`.
+    name, or as `{name: {setting: value}}`. `history` is a limit in tokens, or the settings of a
+    `Compaction`: the older turns of a longer conversation become one message.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -49,6 +52,7 @@ class Pipeline(RunnableSerializable[Any, Any]):
     strict: bool = False
     floor: int = Field(default=0, ge=0)
     fallback: Any = None
+    history: Any = None
     seed: int = 0
     backend: Any = Field(default=None, exclude=True, repr=False)
 
@@ -61,10 +65,13 @@ class Pipeline(RunnableSerializable[Any, Any]):
         settings["budget"] = Budget.of(settings.get("budget"))
         if settings.get("fallback") is not None:
             settings["fallback"] = as_stage(settings["fallback"])
+        settings["history"] = Compaction.of(settings.get("history"))
         try:
             super().__init__(**settings)
         except ValidationError as error:
             raise ConfigError(f"pipeline {first_fault(error)}") from error
+        if self.history and self.history.limit is None and self.budget.tokens is None:
+            raise ConfigError("history needs a limit in tokens: history={'limit': 8000}")
         for stage in filter(None, (*self.stages, self.fallback)):
             _check(stage, self.backend)
 
@@ -73,6 +80,10 @@ class Pipeline(RunnableSerializable[Any, Any]):
         """Every kind that one of the stages takes."""
         taken = {kind for stage in self.stages for kind in stage.kinds}
         return tuple(kind for kind in KINDS if kind in taken)
+
+    def takes(self, segment: Segment) -> bool:
+        """Whether one of the stages may change this one."""
+        return any(takes(stage, segment) for stage in self.stages)
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -91,7 +102,9 @@ class Pipeline(RunnableSerializable[Any, Any]):
         run = self.through(prompt, replace(context, budget=budget), strict=True)
         made = dict(enumerate(run.prompt.segments))
         told = {i: segment.origins for i, segment in made.items()}
-        return prompt.with_texts({i: segment.text for i, segment in made.items()}, origins=told)
+        texts = {i: segment.text for i, segment in made.items()}
+        stands = {i: segment for i, segment in made.items() if segment.soft and i in prompt.open}
+        return prompt.with_texts(texts, origins=told).with_segments(stands)
 
     def through(self, prompt: Prompt, context: Context, *, strict: bool = False) -> Run:
         """Send a prompt through the stages; tells what each one did."""
@@ -110,13 +123,17 @@ class Pipeline(RunnableSerializable[Any, Any]):
         wishes: Override | None = None,
         session: Session | None = None,
         surface: str | Adapter = "",
+        soft: bool = False,
     ) -> Result:
         """Compress a request and tell what was done.
 
         `question` is what the user wants to know, if the request does not say it itself;
         `model` is who will read it, for counting. `wishes` go before the surrounding
-        `tersely.override`. `surface` is the adapter or its name, when the caller knows it. A
-        request that no adapter knows comes back as it is, with the reason in the report.
+        `tersely.override`. `surface` is the adapter or its name, when the caller knows it. `soft`:
+        the result's `prompt` is sent to a backend, so that soft input can stand in it; the
+        `output` of a shape that can't carry any has the texts that it stands for.
+
+        A request that no adapter knows comes back as it is, with the reason in the report.
         """
         wishes = (wishes or Override()).over(scope.current_override())
         pipeline = wishes.pipeline or self
@@ -130,6 +147,7 @@ class Pipeline(RunnableSerializable[Any, Any]):
             budget=wishes.budget or pipeline.budget,
             session=session,
             surface=surface,
+            soft=soft,
         ).go()
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
@@ -213,8 +231,8 @@ def _check(stage: Stage, backend: Backend | None) -> None:
     for need in stage.needs:
         if need == "llm" and backend is None:
             raise ConfigError(f"stage {name_of(stage)} needs a backend: Pipeline(backend=...)")
-        wanted = NEEDED.get(need)
-        if wanted and (backend is None or wanted not in backend.capabilities):
-            raise ConfigError(f"stage {name_of(stage)} needs a backend with {wanted!r}")
+        wanted = NEEDED.get(need, ())
+        if wanted and (backend is None or backend.capabilities.isdisjoint(wanted)):
+            raise ConfigError(f"stage {name_of(stage)} needs a backend with {' or '.join(wanted)}")
     if isinstance(stage, StageModel):
         stage.ready()

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
-from tersely.contracts import Adapter
 from tersely.errors import ConfigError, RequestError, UnknownName
 from tersely.middleware.adapter_fields import FIELDS
-from tersely.middleware.adapters import look
+from tersely.middleware.adapters import Adapter, look
 from tersely.middleware.passage import FAILED
 from tersely.middleware.rawjson import differences
 from tersely.middleware.session import Session

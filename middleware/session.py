@@ -14,6 +14,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from itertools import accumulate
 
+from tersely.middleware.held import History
 from tersely.middleware.leaves import BREAKPOINT
 from tersely.prompt import Leaf, Prompt, Segment
 from tersely.report import Report
@@ -31,6 +32,10 @@ class Session:
         self.saved = 0
         """Tokens saved over all requests."""
         self.requests = 0
+        self.history = History()
+        """What was compacted of the conversation, and when it was heard last."""
+        self.compacting = threading.Lock()
+        """Held while its older turns are compacted, so that two calls don't both do it."""
         self._sent: dict[bytes, str | None] = {}
         self._lock = threading.Lock()
 
@@ -45,6 +50,7 @@ class Session:
         """Forget what was sent: the next request is compressed anew."""
         with self._lock:
             self._sent.clear()
+            self.history = History()
 
     def freeze(self, prompt: Prompt) -> Prompt:
         """The prompt with every leaf that was sent before as it was sent, and locked."""
@@ -66,11 +72,13 @@ class Session:
         at = 0
         with self._lock:
             for (key, old), new in zip(_numbered(before), after.leaves, strict=True):
+                at += len(old.segments)
+                if new.soft:  # whether it may stand is told by what is known of it then
+                    continue
                 text = new.text
                 sent = self._sent.setdefault(key, None if text == old.text else text)
                 if _may_differ(old) and text != (old.text if sent is None else sent):
-                    texts |= _parts(old, sent, at)
-                at += len(old.segments)
+                    texts |= _parts(old, sent, at - len(old.segments))
         return after.with_texts(texts) if texts else after
 
     def _frozen(self, key: bytes, leaf: Leaf) -> Iterable[Segment]:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
 from tersely.budget import Budget
 from tersely.errors import OutOfTime
-from tersely.prompt import Kind, Prompt
+from tersely.prompt import Kind, Prompt, Segment
 from tersely.soft import KVPrefix, SoftPrompt
 
 if TYPE_CHECKING:
     from tersely.account import PointTold
 
-Need = Literal["question", "causal_lm", "classifier", "encoder", "llm", "embeds", "syntax"]
-"""What a stage can't work without: a question, weights of a kind, a backend, soft prompts."""
+Need = Literal["question", "causal_lm", "classifier", "encoder", "llm", "soft", "syntax"]
+"""What a stage can't work without: a question, weights of a kind, a backend (for soft input)."""
 
 Capability = Literal[
     "embeds",
@@ -72,7 +72,8 @@ class Context:
     (None: not bounded). `only` are the kinds that this run is about (empty: all that the
     stage takes). `deadline` is a moment of `time.monotonic`. Counts of texts that were
     seen before are remembered for as long as the context lives. A plan that writes several points
-    at the same time tells them all to `watch` whenever more has come of one.
+    at the same time tells them all to `watch` whenever more has come of one. `soft` tells that the
+    prompt goes to the backend as it is, so that soft input can stand in it.
     """
 
     count: TokenCounter
@@ -83,18 +84,16 @@ class Context:
     seed: int = 0
     backend: Backend | None = None
     watch: Callable[[Sequence[PointTold]], None] | None = None
+    soft: bool = False
     _counts: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
     _said: list[str] = field(default_factory=list, repr=False, compare=False)
 
     def tokens(self, prompt: Prompt) -> int:
-        """The tokens of the whole prompt: every leaf, the tools and the chat format.
-
-        A vector, and a key with its value, is a token.
-        """
-        texts = [text for leaf in prompt.leaves for text in leaf.read]
-        texts.append(prompt.tools)
-        soft = sum(len(one.soft) for one in prompt.segments if one.soft is not None)
-        return sum(self.tokens_of(texts)) + soft + self.count.framing * prompt.turns
+        """The tokens of the whole prompt: every leaf, the tools and the chat format."""
+        leaves = [*prompt.leaves]
+        texts = [text for leaf in leaves for text in leaf.read]
+        counted = sum(self.tokens_of([*texts, prompt.tools])) + sum(leaf.soft for leaf in leaves)
+        return counted + self.count.framing * prompt.turns
 
     def tokens_of(self, texts: Sequence[str]) -> list[int]:
         """Count each text by itself, each different one once."""
@@ -102,6 +101,11 @@ class Context:
         if new:
             self._counts.update(zip(new, self.count.many(new), strict=True))
         return [self._counts[text] if text else 0 for text in texts]
+
+    def sizes(self, segments: Sequence[Segment]) -> list[int]:
+        """The tokens of each segment by itself, or of what stands in its place."""
+        counted = self.tokens_of(["" if one.soft else one.text for one in segments])
+        return [len(one.soft or ()) or size for one, size in zip(segments, counted, strict=True)]
 
     def say(self, note: str) -> None:
         """Tell something about the whole prompt: it becomes a note of the report, once."""
@@ -140,11 +144,12 @@ class Context:
 class Stage(Protocol):
     """A pure function from prompt to prompt.
 
-    It changes the text of open segments and nothing else: no segment is added, dropped or
-    moved, and text moves only within its segment and only when a setting asks for it. A stage
-    that knows where its text came from tells it (`Prompt.with_texts(..., origins=...)`); else
-    that is found by comparing. `kinds` are the kinds it may touch (all others are locked before
-    it sees them) and `needs` what it can't work without.
+    It changes the text of open segments and nothing else: none is added, dropped or moved, and text
+    moves only within its segment and only when a setting asks for it. Where `Context.soft` allows
+    it, soft input may come to stand for one (`Segment.softened`). One left alone may tell why
+    (`Segment.reason`). A stage that knows where its text came from tells it (the `origins` of
+    `Prompt.with_texts`); else that is found by comparing. `kinds` are the kinds it may touch
+    (others are locked before it sees them) and `needs` what it can't work without.
     """
 
     @property
@@ -169,6 +174,10 @@ class StageModel(BaseModel):
     paper: ClassVar[str] = ""
 
     kinds: tuple[Kind, ...] = ("context", "tool_output", "example", "log")
+
+    def takes(self, segment: Segment) -> bool:
+        """Whether it may change this one; what no stage takes is locked, and has no budget."""
+        return segment.kind in self.kinds
 
     def ready(self) -> None:
         """Raise MissingExtra, UnknownName or ModelError when the stage can't work here.
@@ -216,16 +225,14 @@ class Request:
     @property
     def vectors(self) -> tuple[SoftPrompt, ...]:
         """The vectors that stand in the prompt, in order (capability `embeds`)."""
-        found = (segment.soft for segment in self.prompt.segments)
-        return tuple(one for one in found if isinstance(one, SoftPrompt))
+        stands = (segment.soft for segment in self.prompt.segments)
+        return tuple(one for one in stands if isinstance(one, SoftPrompt))
 
     @property
     def prefix(self) -> KVPrefix | None:
         """The keys and values that it begins with, wherever they are (capability `kv_prefix`)."""
-        if self.kv_prefix is not None:
-            return self.kv_prefix
-        found = (segment.soft for segment in self.prompt.segments)
-        return next((one for one in found if isinstance(one, KVPrefix)), None)
+        stands = (segment.soft for segment in self.prompt.segments)
+        return self.kv_prefix or next((one for one in stands if isinstance(one, KVPrefix)), None)
 
 
 FinishReason = Literal["stop", "length", "cancelled", "other"]
@@ -286,12 +293,3 @@ class Mixing(Protocol):
     """
 
     def mix(self, requests: Sequence[Request], weights: Sequence[float], /) -> Completion: ...
-
-
-class Adapter(Protocol):
-    """Reads one shape of request. Writing back is the same for all (see the middleware)."""
-
-    @property
-    def name(self) -> str: ...
-    def matches(self, request: Any, /) -> bool: ...
-    def read(self, request: Any, /) -> Prompt: ...

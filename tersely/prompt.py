@@ -100,6 +100,11 @@ class Leaf:
         runs = groupby(self.segments, key=lambda segment: segment.soft is None)
         return ("".join(segment.text for segment in run) for is_text, run in runs if is_text)
 
+    @property
+    def soft(self) -> int:
+        """The vectors, or keys with their values, that stand in it."""
+        return sum(len(segment.soft) for segment in self.segments if segment.soft is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:

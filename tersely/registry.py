@@ -33,6 +33,7 @@ STAGES: dict[str, str] = {
     "lexical": "tersely.compressors.lexical:Lexical",
     "llmlingua": "tersely.compressors.llmlingua:LLMLingua",
     "llmlingua2": "tersely.compressors.llmlingua2:LLMLingua2",
+    "logs": "tersely.compressors.logs:Logs",
     "longllmlingua": "tersely.compressors.longllmlingua:LongLLMLingua",
     "none": "tersely.compressors.baselines:Nothing",
     "pcrl": "tersely.compressors.pcrl:PCRL",
@@ -42,6 +43,7 @@ STAGES: dict[str, str] = {
     "recomp": "tersely.compressors.recomp:Recomp",
     "retrieve": "tersely.rag.retrieve:Retrieve",
     "selective_context": "tersely.compressors.selective_context:SelectiveContext",
+    "soft": "tersely.compressors.soft:Soft",
     "stdc": "tersely.compressors.stdc:STDC",
     "summary": "tersely.compressors.summary:Summary",
     "truncate": "tersely.compressors.baselines:Truncate",
@@ -50,6 +52,7 @@ STAGES: dict[str, str] = {
 PLANS: dict[str, str] = {
     "apar": "tersely.sot.plan_apar:Apar",
     "flare": "tersely.rag.plan_flare:Flare",
+    "history": "tersely.compressors.history:History",
     "rag": "tersely.rag.plan_rag:Rag",
     "replug": "tersely.rag.plan_replug:Replug",
     "self_rag": "tersely.rag.plan_self_rag:SelfRag",

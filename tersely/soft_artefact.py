@@ -11,6 +11,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import lru_cache
 from math import ceil
 from pathlib import Path
 from typing import Literal
@@ -147,11 +148,25 @@ class SoftArtefact:
         """Why the vectors can't stand for a text; empty when it is the one they were made for."""
         if text_hash(text) == self.about.text_sha256:
             return ""
-        alike = SequenceMatcher(None, self.text.splitlines(), text.splitlines(), False).ratio()
-        if alike < OTHER:
+        if not self.resembles(text):
             return "it stands for another text"
+        alike = _alike(self.text, text)
         same = "all lines are" if alike == 1 else f"{min(alike, 0.999):.1%} of its lines are"
         return f"the text has changed since it was learned ({same} the same): train it again"
+
+    def resembles(self, text: str) -> bool:
+        """Whether a text is the one that was learned, or that one changed a little."""
+        sizes = len(self.text), len(text)
+        if min(sizes) < OTHER * max(sizes):
+            return False
+        return text == self.text or _alike(self.text, text) >= OTHER
+
+
+@lru_cache(256)
+def _alike(one: str, other: str) -> float:
+    """The share of lines that two texts have in common, in order."""
+    matcher = SequenceMatcher(None, one.splitlines(), other.splitlines(), False)
+    return matcher.ratio() if matcher.quick_ratio() >= OTHER else 0.0
 
 
 def text_hash(text: str) -> str:

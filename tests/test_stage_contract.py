@@ -63,6 +63,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"embedder": "static", "order": "edges", "elision": "[...]", "size": 16, "reach": 0},
     ),
     "selective_context": ({}, {"unit": "token"}),
+    "soft": ({}, {"unfit": True, "kinds": ("instruction",)}),
     "stdc": ({}, {"beyond": True, "fill": "word"}),
     "summary": ({"encoder": ""}, {"encoder": "", "route": "clusters", "folder": CACHE.name}),
     "truncate": ({}, {"unit": "paragraph"}),
@@ -73,11 +74,11 @@ MADE: dict[str, str] = {}
 """Folders that fixtures make, by the name that stands for them in the settings."""
 
 NEEDS_A_MODEL = {"dynaicl", "llmlingua", "longllmlingua", "recomp", "selective_context"}
-KEEPS_EVERYTHING = {"none"}
+KEEPS_EVERYTHING = {"none", "soft"}
 HAS_A_BUDGET_OF_ITS_OWN = {"pcrl", "ratios"}
-
 KEEPS_PROSE = {"json"}
 """Stages that shorten texts of a form of their own, and leave all others."""
+
 RATIOS = {EASY: 0.5, HARD: 0.1}
 
 TEXTS = {
