@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from engine_watch import forget
+from little_sot import Run, Writer, asking
+from little_sot import arun as arun_plan
+from little_sot import run as run_plan
 from typer.testing import CliRunner
 
 import tersely.soft_artefact as soft_artefact
@@ -17,17 +21,18 @@ from tersely import registry
 from tersely.artefact import tokenizer_hash, weights_hash
 from tersely.backends.local import LocalBackend
 from tersely.backends.scripted import ScriptedBackend
-from tersely.contracts import Context, Request
+from tersely.contracts import Context, Request, StageModel
 from tersely.errors import ConfigError, UnknownName
 from tersely.fidelity import Fidelity, Interval
 from tersely.middleware.cli import app
 from tersely.middleware.cli_serve import Served
 from tersely.middleware.pipeline import Pipeline
 from tersely.middleware.softened import Softened
-from tersely.prompt import Prompt, Segment
+from tersely.prompt import Kind, Prompt, Segment
 from tersely.report import Decision
 from tersely.soft import KVPrefix, SoftPrompt
 from tersely.soft_artefact import SoftAbout, SoftArtefact, text_hash
+from tersely.sot.plan_sot import Sot
 from tersely.tokens import counter
 from tersely.weights import CausalLM
 
@@ -253,3 +258,40 @@ def test_a_command_asks_and_serves_with_it(
     assert isinstance(served, Softened)
     unknown = CliRunner().invoke(app, ["ask", str(file), *options[:3], "polcy"])
     assert unknown.exit_code == 1 and "nearest: policy" in unknown.stderr
+
+
+@cache
+def short() -> KVPrefix:
+    import torch
+
+    return KVPrefix([(torch.ones(1, 2, 3),) * 2])
+
+
+class Standing(StageModel):
+    """Soft input for the policy, whoever asks."""
+
+    name: ClassVar[str] = "standing"
+    kinds: tuple[Kind, ...] = ("instruction",)
+
+    def __call__(self, prompt: Prompt, context: Context, /) -> Prompt:
+        return prompt.with_segments(
+            {
+                i: prompt.segments[i].softened(short(), "learned")
+                for i in prompt.open
+                if prompt.segments[i].text == POLICY
+            }
+        )
+
+
+@pytest.mark.parametrize("go", [run_plan, arun_plan])
+def test_points_side_by_side_are_spared_the_text(go: Run) -> None:
+    writer = Writer(capabilities=("kv_prefix",))
+    policy = Segment(text=POLICY, role="system", kind="instruction", locked=True)
+    asked = asking().prompt.segments[0]
+    prompt = Prompt((policy, replace(asked, turn=1)), asked.text, turns=2)
+    request = Request(prompt=prompt, max_tokens=400)
+    answer = go(Sot(gate="force"), Softened(writer, Standing()), request)
+    assert [point.state for point in answer.account.points] == ["whole"] * 4
+    assert len(writer.requests) == 5, "the skeleton and four points"
+    assert {one.prompt.segments[0].soft for one in writer.requests} == {short()}
+    assert request.prompt.segments[0] == policy
