@@ -19,7 +19,7 @@ comments and blank lines, a table is regular."""
 
 FEWEST_LINES = 3
 
-_LOG_LINE = re.compile(
+LOG_LINE = re.compile(
     r"""[\[(<"]?(?:
         \d{4}[-/]\d\d[-/]\d\d[T ,]          # 2026-11-23 10:00, also RFC 3339
       | \d\d[-/]\w{2,3}[-/]\d{2,4}[: ]      # 23/Nov/2026:10:00
@@ -31,7 +31,7 @@ _LOG_LINE = re.compile(
     )""",
     re.VERBOSE,
 )
-_CODE_LINE = re.compile(
+CODE_LINE = re.compile(
     r"""[ \t]*(?:\d{1,6}(?:[:|]|[ ]*\t|->)?[ ]?)?[ \t]*(?:
         (?:def|class|import|from|return|if|elif|else|for|while|try|except|with|raise|assert
           |async|await|func|fn|let|const|var|public|private|protected|static|void|struct|enum
@@ -59,15 +59,15 @@ def recognise(text: str) -> Kind:
     if json_shape(text) is not None:
         return "json"
     lines = [line[:400] for line in text[:SAMPLE].splitlines() if line.strip()]
-    if _is_fenced(lines):
+    if is_fenced(lines):
         return "code"
     if len(lines) < FEWEST_LINES:
         return "tool_output"
-    if _share(lines, _LOG_LINE) >= LOG_SHARE:
+    if share_of(lines, LOG_LINE) >= LOG_SHARE:
         return "log"
-    if _is_table(lines):
+    if is_table(lines):
         return "table"
-    return "code" if _share(lines, _CODE_LINE) >= CODE_SHARE else "tool_output"
+    return "code" if share_of(lines, CODE_LINE) >= CODE_SHARE else "tool_output"
 
 
 def json_shape(text: str) -> str | None:
@@ -111,12 +111,12 @@ def _is_balanced(text: str) -> bool:
     return not waiting
 
 
-def _share(lines: list[str], pattern: re.Pattern[str]) -> float:
+def share_of(lines: list[str], pattern: re.Pattern[str]) -> float:
     """How many of the lines begin as the pattern says."""
     return sum(pattern.match(line) is not None for line in lines) / len(lines)
 
 
-def _is_fenced(lines: list[str]) -> bool:
+def is_fenced(lines: list[str]) -> bool:
     """Whether most lines lie between code fences."""
     inside = fenced = 0
     for line in lines:
@@ -126,10 +126,10 @@ def _is_fenced(lines: list[str]) -> bool:
     return fenced > len(lines) / 2
 
 
-def _is_table(lines: list[str]) -> bool:
+def is_table(lines: list[str]) -> bool:
     """Whether the lines are rows of as many cells, or a Markdown table."""
     if any(_MARKDOWN_RULE.match(line) for line in lines[:5]):
-        return _share(lines, _MARKDOWN_ROW) >= TABLE_SHARE
+        return share_of(lines, _MARKDOWN_ROW) >= TABLE_SHARE
     for mark, fewest in (("\t", 1), ("|", 1), (";", 2), (",", 2)):
         cells = [line.count(mark) for line in lines]
         usual = mode(cells)

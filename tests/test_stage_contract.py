@@ -45,6 +45,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"model": "tiny_classifier", "unit": "token", "pool": "max", "digits": True}
         | {"forced": ("the", "?", "\n"), "drop_consecutive": True},
     ),
+    "logs": ({}, {"lossless": True}),
     "longllmlingua": ({}, {"unit": "token", "coarse": 10, "dynamic": 1}),
     "none": ({}, {"kinds": ("context", "code")}),
     "pcrl": (
@@ -76,7 +77,7 @@ MADE: dict[str, str] = {}
 NEEDS_A_MODEL = {"dynaicl", "llmlingua", "longllmlingua", "recomp", "selective_context"}
 KEEPS_EVERYTHING = {"none", "soft"}
 HAS_A_BUDGET_OF_ITS_OWN = {"pcrl", "ratios"}
-KEEPS_PROSE = {"json"}
+KEEPS_PROSE = {"json", "logs"}
 """Stages that shorten texts of a form of their own, and leave all others."""
 
 RATIOS = {EASY: 0.5, HARD: 0.1}
