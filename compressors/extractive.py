@@ -8,18 +8,18 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from tersely.compressors.coverage import covering
 from tersely.compressors.graph import Likeness, likeness, walked
 from tersely.compressors.prune import Pruner, apart
 from tersely.compressors.sentences import AUTO, chosen, similarity
 from tersely.contracts import Context
-from tersely.diversity import mmr_by
 from tersely.documents import documents_of
 from tersely.errors import require
 from tersely.lexical import relevance, standardised
 from tersely.models import resolve
 from tersely.nearby import smoothed
 from tersely.prompt import Prompt
-from tersely.units import Floats, Ints, Unit, Units
+from tersely.units import Floats, Unit, Units
 
 MOST = 4000
 """Sentences up to which each is compared with each."""
@@ -32,14 +32,18 @@ class Extractive(Pruner):
     that resemble it (LexRank), by "centroid" by how near it is to the mean of all. With a question
     it is worth most what answers it, by words (BM25) and by meaning, together with its neighbours
     up to `reach` characters; `central` is what the whole counts beside that, and the graph is
-    walked from what answers. What resembles a sentence that is taken already is worth less
-    (maximal marginal relevance): `diversity` is the part of that, 0 for none.
+    walked from what answers.
+
+    Taken is what adds most for its tokens: words of weight that no sentence taken before has, less
+    by how far it resembles one of those (maximum coverage under a budget). A word weighs what the
+    sentences that hold it are worth. `diversity` is the part of that beside what a sentence is
+    worth by itself: with 0 they are ranked by that alone.
 
     Sentences are compared by meaning where an encoder is at hand, else by their words: `encoder`
     is a name of ours, a folder or hub id; "auto" is MiniLM if it is on this machine, and "" never
     takes one. Only whole sentences are kept, as many as the budget holds; a budget too small for
-    any leaves a mark. Texts of more than 4000 sentences are summarised by "centroid" and without
-    `diversity`, whatever is set.
+    any leaves a mark. Of texts with more than 4000 sentences none is compared with each other:
+    they are summarised by "centroid", whatever is set.
     """
 
     name = "extractive"
@@ -50,7 +54,7 @@ class Extractive(Pruner):
     encoder: str = AUTO
     centrality: Literal["centroid", "graph"] = "centroid"
     central: float = Field(default=0.25, ge=0)
-    diversity: float = Field(default=0.4, ge=0, lt=1)
+    diversity: float = Field(default=0.65, ge=0, le=1)
     reach: float = Field(default=500, ge=0)
 
     def ready(self) -> None:
@@ -66,10 +70,12 @@ class Extractive(Pruner):
         compared = likeness(texts, encoder, context)
         scores = self._scores(texts, units, compared, encoder, (prompt, context))
         order = np.argsort(-scores, kind="stable")
-        if self.diversity and len(texts) <= MOST:
+        if self.diversity:
             context.check()
             most = _most(texts, prompt, context)
-            order = _unlike(compared, scores, order, most, 1 - self.diversity)
+            like = compared.to if len(texts) <= MOST else None
+            taken = covering(texts, scores, like, most, newness=self.diversity, context=context)
+            order = np.concatenate((taken, order[~np.isin(order, taken)]))
         values = np.empty(len(texts))
         values[order] = np.arange(len(texts), 0, -1)
         return apart(values, units)
@@ -91,14 +97,13 @@ class Extractive(Pruner):
                 answers += standardised(similarity(texts, prompt.question, encoder, context))
             answers = smoothed(answers, units, documents_of(units), self.reach)
         if answers.any() and not self.central:
-            return answers
+            return standardised(answers)
         if self.centrality == "centroid" or len(texts) > MOST:
             whole = compared.central()
         else:
             whole = walked(compared, _share(answers), context)
-        if not answers.any():
-            return whole
-        return standardised(answers) + self.central * standardised(whole)
+        weight = self.central if answers.any() else self.central or 1.0
+        return standardised(answers) + weight * standardised(whole)
 
 
 def _share(answers: Floats) -> Floats:
@@ -112,13 +117,3 @@ def _most(texts: Sequence[str], prompt: Prompt, context: Context) -> int:
     left = context.tokens(prompt) if context.limit is None else context.limit - shut
     costs = np.cumsum(np.sort(context.tokens_of(texts)))
     return int(np.searchsorted(costs, max(left, 0), "right")) + 1
-
-
-def _unlike(compared: Likeness, scores: Floats, order: Ints, most: int, weight: float) -> Ints:
-    """The best sentences that are unlike each other, then the rest. Shape: (texts,)."""
-    spread = float(np.ptp(scores))
-    even = (scores - scores.min()) / spread if spread > 0 else np.zeros(len(scores))
-    taken = mmr_by(compared.to, even, most, weight)
-    left = np.ones(len(scores), np.bool_)
-    left[taken] = False
-    return np.concatenate((taken, order[left[order]]))
