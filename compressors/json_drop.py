@@ -128,14 +128,14 @@ def _elements(value: Value, asked: Named) -> Iterator[Ranked]:
     texts = [f"{step} {write(one)}" if keyed else write(one) for step, one in pairs]
     lines = Lines("\n".join(text.replace("\n", " ") for text in texts))
     stays, held = asked.among(lines)
-    stays |= errors_among(lines) | _exceptions([one for _, one in pairs])
+    stays |= errors_among(lines) | exceptions([one for _, one in pairs])
     stays |= {*range(FIRST), *range(len(pairs) - LAST, len(pairs))}
     free = [i for i in range(len(pairs)) if i not in stays]
     for i, when in zip(free, spread(len(free)), strict=True):
         yield (1, held[i], when), Part(id(value), pairs[i][0], len(texts[i]), whole=True)
 
 
-def _exceptions(elements: Sequence[Value]) -> set[int]:
+def exceptions(elements: Sequence[Value]) -> set[int]:
     """Elements that differ from nearly all the others: in their keys, or by a value."""
     most = max(1, int(ODD * len(elements)))
     found: set[int] = set()

@@ -15,7 +15,6 @@ from typing import Any
 BEGIN, END, AGAIN = "\ue000", "\ue001", "\ue002"
 """Characters for private use, of which a text that is read may hold none."""
 
-_NUMBER = f"{BEGIN}%s{END}".__mod__
 _AGAIN = re.compile(f"{AGAIN}\\d+")
 _ALONE = re.compile("[\ud800-\udfff]")
 _STRING_OR_SPACE = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\Z)|[ \t\n\r]++', re.DOTALL)
@@ -49,6 +48,11 @@ def number(value: Value) -> str | None:
     return None
 
 
+def as_number(text: str) -> Value:
+    """The value of a number that is spelled so."""
+    return f"{BEGIN}{text}{END}"
+
+
 def squeezed(text: str) -> str:
     """A JSON text without the white space between its parts, whatever its depth."""
     return _STRING_OR_SPACE.sub(_tight, text.strip(" \t\n\r"))
@@ -73,6 +77,9 @@ def _object(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
         told[key if times[key] == 1 else f"{key}{AGAIN}{times[key]}"] = value
     return told
 
+
+_NUMBER = f"{BEGIN}%s{END}".__mod__
+"""As `as_number`, in C."""
 
 _READER = json.JSONDecoder(
     parse_int=_NUMBER, parse_float=_NUMBER, parse_constant=_NUMBER, object_pairs_hook=_object

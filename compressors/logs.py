@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
 
+from tersely.compressors.gaps import Gaps, counted
 from tersely.compressors.log_lines import free_of, kinds_of, runs
 from tersely.compressors.structured import Folding, Structured
 from tersely.forms import form_of
@@ -52,7 +52,7 @@ class _Log:
     def __init__(self, text: str, asked: Named) -> None:
         self._asked = asked
         self._text = text
-        self._plan: tuple[list[str], list[str], list[int]] | None = None
+        self._plan: tuple[Gaps, list[str]] | None = None
 
     def text(self, share: float) -> str:
         if share <= 0:
@@ -60,12 +60,10 @@ class _Log:
         if self._plan is None:
             lines = _repeated(map(_plain, self._text.split("\n"))).split("\n")
             kinds = kinds_of(lines)
-            self._plan = lines, kinds, free_of(lines, kinds, self._asked)
-        lines, kinds, free = self._plan
-        sizes = list(accumulate((len(lines[i]) + 1 for i in free), initial=0))
-        most = share * sizes[-1] + 1e-6
-        gone = {i for i, size in zip(free, sizes[1:], strict=True) if size <= most}
-        return "\n".join(_folded(lines, kinds, gone))
+            free = free_of(lines, kinds, self._asked)
+            self._plan = Gaps(lines, free, lambda number: counted(number, "line")), kinds
+        gaps, kinds = self._plan
+        return "\n".join(_folded(gaps, kinds, gaps.gone(share)))
 
 
 def _plain(line: str) -> str:
@@ -90,27 +88,12 @@ def _repeated(lines: Iterator[str] | Sequence[str]) -> str:
     return "\n".join(made)
 
 
-def _folded(lines: Sequence[str], kinds: Sequence[str], gone: set[int]) -> Iterator[str]:
+def _folded(gaps: Gaps, kinds: Sequence[str], gone: set[int]) -> Iterator[str]:
     """The lines that stay, with a mark in each gap and the number of those alike."""
-    missed = Counter(kinds[i] for i in gone)
+    missed = {kinds[i] for i in gone}
     times = Counter(kinds)
-    gap: list[str] = []
-    for i, (line, kind) in enumerate(zip(lines, kinds, strict=True)):
-        if i in gone:
-            gap.append(line)
-            continue
-        yield from _gap(gap)
-        gap = []
-        if missed.pop(kind, 0):
-            line += f"  [1 of {times[kind]} alike]"
+    for i, line in gaps.rest(gone):
+        if i is not None and kinds[i] in missed:
+            missed.discard(kinds[i])
+            line += f"  [1 of {times[kinds[i]]} alike]"
         yield line
-    yield from _gap(gap)
-
-
-def _gap(lines: Sequence[str]) -> Iterator[str]:
-    """A mark for what is left out, or the lines themselves where they are no longer."""
-    mark = f"[{len(lines)} line{'s' if len(lines) > 1 else ''}{LEFT}"
-    if lines and sum(map(len, lines)) + len(lines) <= len(mark) + 1:
-        yield from lines
-    elif lines:
-        yield mark

@@ -44,9 +44,9 @@ HTML_TAGS = 8
 
 _HUNK = re.compile(r"^@@ -\d{1,9}(?:,\d{1,9})? \+\d{1,9}(?:,\d{1,9})? @@", re.MULTILINE)
 _TESTS = re.compile(
-    r"^(?:={3,} test session starts =|running \d+ tests?$|=== RUN |--- (?:PASS|FAIL): |Ran \d+ tests?"
-    r"|test result: |=+ .{0,80}\d+ (?:passed|failed)|Tests: +\d|\S+ (?:PASSED|FAILED)\b"
-    r"|\S+ \(\S+\) \.\.\. (?:ok|FAIL|ERROR))",
+    r"^(?:={3,} test session starts =|running \d+ tests?$|=== RUN |--- (?:PASS|FAIL): "
+    r"|Ran \d+ tests?|test result: |=+ .{0,80}\d+ (?:passed|failed)|Tests: +\d"
+    r"|\S+ (?:PASSED|FAILED)\b|\S+ \(\S+\) \.\.\. (?:ok|FAIL|ERROR))",
     re.MULTILINE,
 )
 _TRACEBACK = re.compile(

@@ -15,7 +15,7 @@ SAMPLES = {
     "ndjson": '{"id": 1, "on": true}\n{"id": 2, "on": false}\n',
     "diff": "diff --git a/x.py b/x.py\n--- a/x.py\n+++ b/x.py\n@@ -1,3 +1,3 @@\n a\n-b\n+c\n d\n",
     "tests": "===== test session starts =====\ncollected 2 items\n\ntests/test_a.py ..  [100%]\n",
-    "traceback": 'Traceback (most recent call last):\n  File "x.py", line 3, in f\n    g()\nBoo: no\n',
+    "traceback": 'Traceback (most recent call last):\n  File "x.py", line 3, in f\n    g()\nBoo\n',
     "log": "".join(f"2026-11-23 10:00:{i:02d} INFO job {i} is done\n" for i in range(20)),
     "html": "<!DOCTYPE html>\n<html><body><p>Hello</p></body></html>",
     "search": "".join(f"src/app/m{i}.py:{i + 3}:    return helper(value)\n" for i in range(9)),

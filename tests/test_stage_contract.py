@@ -28,6 +28,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"recipe": {"truncate": {"unit": "paragraph"}}, "folder": CACHE.name},
     ),
     "cot_influx": ({}, {"policy": "untrained_cot_influx", "coarse": 2}),
+    "diff": ({}, {"lossless": True}),
     "dynaicl": ({}, {"choose": "lexical", "most": None}),
     "ensemble": (
         {"recipes": ["lexical", {"random": {"unit": "sentence"}}]},
@@ -63,6 +64,8 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"embedder": ""},
         {"embedder": "static", "order": "edges", "elision": "[...]", "size": 16, "reach": 0},
     ),
+    "rows": ({"kinds": ("table",)}, {"lossless": True}),
+    "search_hits": ({}, {"lossless": True}),
     "selective_context": ({}, {"unit": "token"}),
     "soft": ({}, {"unfit": True, "kinds": ("instruction",)}),
     "stdc": ({}, {"beyond": True, "fill": "word"}),
@@ -77,7 +80,7 @@ MADE: dict[str, str] = {}
 NEEDS_A_MODEL = {"dynaicl", "llmlingua", "longllmlingua", "recomp", "selective_context"}
 KEEPS_EVERYTHING = {"none", "soft"}
 HAS_A_BUDGET_OF_ITS_OWN = {"pcrl", "ratios"}
-KEEPS_PROSE = {"json", "logs"}
+KEEPS_PROSE = {"diff", "json", "logs", "rows", "search_hits"}
 """Stages that shorten texts of a form of their own, and leave all others."""
 
 RATIOS = {EASY: 0.5, HARD: 0.1}
