@@ -115,7 +115,8 @@ _inside: ContextVar[object] = ContextVar("tersely_model", default=None)
 
 
 @contextmanager
-def _working(model: object) -> Iterator[None]:
+def working(model: object) -> Iterator[None]:
+    """Inside the `with`, what the model is asked goes out as it is."""
     token = _inside.set(model)
     try:
         yield
@@ -130,7 +131,7 @@ def _generating(own: Method) -> Method:
         turn = _turn(self, messages, wishes, args, kwargs, blocking=True)
         if turn and (result := points.answered(turn)):
             return result
-        with _working(self):
+        with working(self):
             return own(self, messages, *args, **kwargs)
 
     return _generate
@@ -143,7 +144,7 @@ def _agenerating(own: Method) -> Method:
         turn = _turn(self, messages, wishes, args, kwargs)
         if turn and (result := await points.aanswered(turn)):
             return result
-        with _working(self):
+        with working(self):
             return await own(self, messages, *args, **kwargs)
 
     return _agenerate
@@ -159,7 +160,7 @@ def _streaming(own: Method) -> Method:
         with closing(_each(own(self, messages, *args, **kwargs))) as chunks:
             while True:
                 # only while the model itself runs: between chunks its caller may use it anew
-                with _working(self):
+                with working(self):
                     chunk = next(chunks, None)
                 if chunk is None:
                     return
@@ -187,7 +188,7 @@ def _astreaming(own: Method) -> Method:
                 return
         async with aclosing(own(self, messages, *args, **kwargs)) as chunks:
             while True:
-                with _working(self):
+                with working(self):
                     chunk = await anext(chunks, None)
                 if chunk is None:
                     return
@@ -239,7 +240,7 @@ def _compressed(model: Any, messages: Any, kwargs: dict[str, Any]) -> tuple[Any,
         return messages, None
     wrapping: Wrapping = model._tersely
     wishes = wrapping.wishes(asked)
-    return wrapping.run(messages, wishes, surface=SURFACE, model=_name(model)).output, wishes
+    return wrapping.run(messages, wishes, surface=SURFACE, model=model_name(model)).output, wishes
 
 
 async def _acompressed(
@@ -250,7 +251,7 @@ async def _acompressed(
         return messages, None
     wrapping: Wrapping = model._tersely
     wishes = wrapping.wishes(asked)
-    result = await wrapping.arun(messages, wishes, surface=SURFACE, model=_name(model))
+    result = await wrapping.arun(messages, wishes, surface=SURFACE, model=model_name(model))
     return result.output, wishes
 
 
@@ -275,7 +276,7 @@ def _turn(
     return points.Turn(
         plain=undressed(model),
         points=wishes.sot,
-        model=_name(model),
+        model=model_name(model),
         messages=messages,
         stop=stop,
         settings=settings,
@@ -293,7 +294,7 @@ def _asked(kwargs: dict[str, Any]) -> Any:
     return asked
 
 
-def _name(model: Any) -> str:
+def model_name(model: Any) -> str:
     """The name of the model that reads the prompt, as far as the wrapper tells it."""
     names = (getattr(model, attribute, None) for attribute in ("model_name", "model", "model_id"))
     return next((name for name in names if isinstance(name, str)), "")

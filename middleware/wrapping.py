@@ -10,6 +10,7 @@ from typing import Any
 
 from tersely.errors import ConfigError
 from tersely.middleware import desk, scope
+from tersely.middleware.adapters import Adapter
 from tersely.middleware.passage import Result
 from tersely.middleware.pipeline import Pipeline
 from tersely.middleware.scope import Override
@@ -48,7 +49,9 @@ class Wrapping:
             .over(self.settings)
         )
 
-    def run(self, request: Any, wishes: Override, *, surface: str, model: str = "") -> Result:
+    def run(
+        self, request: Any, wishes: Override, *, surface: str | Adapter, model: str = ""
+    ) -> Result:
         """Compress one request."""
         return self.pipeline.run(
             request,
@@ -59,7 +62,7 @@ class Wrapping:
         )
 
     async def arun(
-        self, request: Any, wishes: Override, *, surface: str, model: str = ""
+        self, request: Any, wishes: Override, *, surface: str | Adapter, model: str = ""
     ) -> Result:
         """Compress one request beside the event loop: a stage may run a model for seconds."""
         work = partial(self.run, request, wishes, surface=surface, model=model)

@@ -1,0 +1,200 @@
+"""LangChain agents whose prompts, and what their tools give, are compressed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from langchain_core.messages import AIMessage, SystemMessage, ToolMessage
+
+from tersely.budget import Budget, BudgetLike
+from tersely.contracts import Stage
+from tersely.errors import MissingExtra
+from tersely.middleware.passage import Result
+from tersely.middleware.pipeline import Pipeline, pipeline_of
+from tersely.middleware.scope import Override
+from tersely.middleware.session import Session
+from tersely.middleware.settled import (
+    SETTLED_READER,
+    account,
+    account_of,
+    question_of,
+    settled,
+)
+from tersely.middleware.wrap_langchain import model_name, working
+from tersely.middleware.wrapping import Wrapping
+from tersely.report import Mode
+
+try:
+    from langchain.agents.middleware import (
+        AgentMiddleware,
+        AgentState,
+        ModelRequest,
+        ModelResponse,
+    )
+    from langchain.agents.middleware.types import ModelCallResult, ToolCallRequest
+    from langgraph.types import Command
+except ImportError as error:
+    raise MissingExtra("langchain", "langchain") from error
+
+Answer = ToolMessage | Command[Any]
+"""What a tool gives: a message, or a change of the agent's state with messages in it."""
+
+
+class TerselyMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
+    """Middleware for `create_agent` that compresses what the model is asked.
+
+    What a tool gives is compressed once, when it comes: the agent's state holds the short form,
+    and no later call changes it. All else is compressed in each request alone, and a text goes out
+    in every request as it did in the first. Messages are never dropped, added or moved, so that
+    every call keeps its result. Failures of tools stay as they are.
+
+    `result_budget` is what a result may cost together with its call; left out, it is the
+    pipeline's own. With `results` off, or under a budget in tokens, which only a whole request can
+    share out, the state keeps what the tools gave, and requests hold the short form. The other
+    settings go before the pipeline's own, as in `tersely.wrap`.
+
+    `account` holds the latest `report`, the tokens `saved`, and how many `requests` were made; a
+    result of a tool counts as one.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline | str | Stage | Sequence[object] | Path = "default",
+        *,
+        budget: BudgetLike = None,
+        mode: Mode | None = None,
+        strict: bool | None = None,
+        results: bool = True,
+        result_budget: BudgetLike = None,
+    ) -> None:
+        """Raises ConfigError for a setting that can't work."""
+        super().__init__()
+        self.tools = []
+        self.account = Session()
+        wishes = Override.of({"budget": budget, "mode": mode, "strict": strict})
+        self._asking = Wrapping(pipeline_of(pipeline), wishes)
+        own = wishes.budget or self._asking.pipeline.budget
+        each = own if result_budget is None else Budget.of(result_budget)
+        self.results = results and (result_budget is not None or own.tokens is None)
+        self._giving = Wrapping(
+            self._asking.pipeline.but(history=None), replace(wishes, budget=each)
+        )
+
+    def wrap_model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], ModelResponse[Any]],
+    ) -> ModelCallResult[Any]:
+        """Ask the model with fewer tokens."""
+        messages, wishes = _said(request), self._asking.wishes(None)
+        result = self._asking.run(
+            messages, wishes, surface=SETTLED_READER, model=model_name(request.model)
+        )
+        with working(request.model):
+            return handler(self._with(request, result))
+
+    async def awrap_model_call(
+        self,
+        request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+    ) -> ModelCallResult[Any]:
+        """The same without blocking the event loop."""
+        messages, wishes = _said(request), self._asking.wishes(None)
+        result = await self._asking.arun(
+            messages, wishes, surface=SETTLED_READER, model=model_name(request.model)
+        )
+        with working(request.model):
+            return await handler(self._with(request, result))
+
+    def wrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Answer]
+    ) -> Answer:
+        """Give the agent what a tool gave with fewer tokens."""
+        given = handler(request)
+        short = [self._short(request, one) for one in self._due(given)]
+        return _replaced(given, short)
+
+    async def awrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Answer]]
+    ) -> Answer:
+        """The same without blocking the event loop."""
+        given = await handler(request)
+        short = [await self._ashort(request, one) for one in self._due(given)]
+        return _replaced(given, short)
+
+    def _with(self, request: ModelRequest[Any], result: Result) -> ModelRequest[Any]:
+        """The request with the messages that a run gave."""
+        self.account.note(result.report)
+        made = list(result.output)
+        if request.system_message is not None and isinstance(made[0], SystemMessage):
+            return request.override(system_message=made[0], messages=made[1:])
+        return request.override(messages=made)
+
+    def _due(self, given: Answer) -> list[ToolMessage]:
+        """The results that are to be compressed."""
+        return [one for one in _results(given) if self.results and _may_change(one)]
+
+    def _short(self, request: ToolCallRequest, message: ToolMessage) -> ToolMessage:
+        said, wishes = self._as_asked(request, message)
+        return self._noted(message, self._giving.run(said, wishes, surface="langchain"))
+
+    async def _ashort(self, request: ToolCallRequest, message: ToolMessage) -> ToolMessage:
+        said, wishes = self._as_asked(request, message)
+        return self._noted(message, await self._giving.arun(said, wishes, surface="langchain"))
+
+    def _as_asked(
+        self, request: ToolCallRequest, message: ToolMessage
+    ) -> tuple[list[Any], Override]:
+        """A result behind its call, and what holds for compressing it."""
+        called = AIMessage("", tool_calls=[request.tool_call])
+        own = Override(question=question_of(_state_messages(request.state)), session=Session())
+        return [called, message], self._giving.wishes(None).over(own)
+
+    def _noted(self, message: ToolMessage, result: Result) -> ToolMessage:
+        self.account.note(result.report)
+        short: ToolMessage = result.output[-1]
+        if short is message:
+            return message
+        made: ToolMessage = settled(short, **account(result.report))
+        return made
+
+
+def _said(request: ModelRequest[Any]) -> list[Any]:
+    """All messages of a request, the system's in front."""
+    system = [] if request.system_message is None else [request.system_message]
+    return [*system, *request.messages]
+
+
+def _state_messages(state: Any) -> Sequence[Any]:
+    found = state.get("messages") if isinstance(state, dict) else getattr(state, "messages", state)
+    return found if isinstance(found, list) else []
+
+
+def _results(given: Answer) -> list[ToolMessage]:
+    """The messages of tools in what a tool gave."""
+    if isinstance(given, ToolMessage):
+        return [given]
+    update = given.update
+    found = update.get("messages", ()) if isinstance(update, dict) else ()
+    return [one for one in found if isinstance(one, ToolMessage)]
+
+
+def _may_change(message: ToolMessage) -> bool:
+    return message.status != "error" and not account_of(message)
+
+
+def _replaced(given: Answer, short: Sequence[ToolMessage]) -> Answer:
+    """What a tool gave, with other messages in the place of those that answer the same calls."""
+    made = {one.tool_call_id: one for one in short}
+    if isinstance(given, ToolMessage):
+        return made.get(given.tool_call_id, given)
+    if not made or not isinstance(given.update, dict):
+        return given
+    messages = [
+        made.get(one.tool_call_id, one) if isinstance(one, ToolMessage) else one
+        for one in given.update["messages"]
+    ]
+    return replace(given, update={**given.update, "messages": messages})
