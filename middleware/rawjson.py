@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tersely.errors import RequestError
@@ -53,17 +54,36 @@ def patched(text: str, edits: Mapping[Path, Any]) -> str:
     return "".join(pieces) + text[at:]
 
 
-def differences(before: Any, after: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
-    """The texts that differ between two trees of one shape, each with its place."""
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A list in which other rows stand: positions of old ones, which keep their bytes, or values.
+
+    A new row is wrapped in a tuple of one.
+    """
+
+    rows: tuple[int | tuple[Any], ...]
+
+    @classmethod
+    def of(cls, before: Sequence[Any], after: Sequence[Any]) -> Rows:
+        """A list told by the rows that it shares with another."""
+        places = {id(row): i for i, row in enumerate(before)}
+        return cls(tuple(places.get(id(row), (row,)) for row in after))
+
+
+def differences(before: Any, after: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """What differs between two trees, each with its place: texts, lists of other lengths."""
     if before is after:
         return
-    if isinstance(before, Mapping):
+    if isinstance(before, Mapping) and isinstance(after, Mapping) and before.keys() == after.keys():
         for key, value in before.items():
             yield from differences(value, after[key], (*path, key))
-    elif isinstance(before, list | tuple):
+    elif isinstance(before, list | tuple) and isinstance(after, list | tuple):
+        if len(before) != len(after):
+            yield path, Rows.of(before, after)
+            return
         for i, value in enumerate(before):
             yield from differences(value, after[i], (*path, i))
-    elif isinstance(before, str) and before != after:
+    elif before != after:
         yield path, after
 
 
@@ -72,7 +92,9 @@ def _cuts(text: str, at: int, edits: Mapping[Path, Any]) -> Iterator[tuple[int, 
     at = _past_space(text, at)
     if () in edits:
         end = _JSON.raw_decode(text, at)[1]
-        yield at, end, _spelled(edits[()], text[at:end])
+        value = edits[()]
+        made = _joined(text, at, value) if isinstance(value, Rows) else None
+        yield at, end, made or _spelled(value, text[at:end])
         return
     below: dict[str | int, dict[Path, Any]] = {}
     for (step, *rest), value in edits.items():
@@ -83,6 +105,14 @@ def _cuts(text: str, at: int, edits: Mapping[Path, Any]) -> Iterator[tuple[int, 
             yield from _cuts(text, places[step], inner)
         else:
             yield _added(text, str(step), inner[()], alone=not places)
+
+
+def _joined(text: str, at: int, made: Rows) -> str:
+    """A list with other rows; those that stay keep their bytes."""
+    starts = [start for _, start in _members(text, at)]
+    old = [text[start : _JSON.raw_decode(text, start)[1]] for start in starts]
+    rows = (old[row] if isinstance(row, int) else _spelled(row[0], text) for row in made.rows)
+    return f"[{', '.join(rows)}]"
 
 
 def _members(text: str, at: int) -> Iterator[tuple[str | int, int]]:

@@ -25,6 +25,8 @@ def to_yaml(pipeline: Pipeline, path: str | Path | None = None) -> str:
         plain["budget"] = budget
     if pipeline.fallback is not None:
         plain["fallback"] = _plain(pipeline.fallback)
+    if pipeline.history is not None:
+        plain["history"] = pipeline.history.plain()
     text: str = yaml.safe_dump(plain | settings, sort_keys=False, allow_unicode=True)
     if path is not None:
         Path(path).write_text(text, encoding="utf-8")

@@ -143,4 +143,4 @@ def _reason(needed: int | None, later: float, cold: bool) -> str:
     if needed == 0:
         return "nothing of it is cached, so that it pays at once" if cold else "it pays at once"
     calls = f"{needed} more call{'s' * (needed > 1)}"
-    return f"it pays after {calls}, and {later:g} are expected"
+    return f"it pays after {calls}" + (f", and {later:g} are expected" if later else "")

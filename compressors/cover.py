@@ -1,0 +1,94 @@
+"""The facts of a conversation, and the fewest lines that hold every one of them."""
+# ruff: noqa: RUF001 - the patterns name the punctuation of many scripts
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from heapq import heapify, heappop, heappush
+from itertools import pairwise
+
+import regex
+
+from tersely.compressors.history_lines import Line
+from tersely.facts import facts_of
+
+WORD = regex.compile(r"[^\s\"“”„«»()\[\]{}<>|;=`]++")
+EDGES = ".,:!?*_'‘’…–—-$€£¥#~·•"
+TELLING = regex.compile(r"[\p{N}_@\\/]|\p{Lu}")
+"""What a word of a tool's output has that is a name, a number, an id or a path."""
+
+NUMBERED = regex.compile(r"[\p{N}_@\\]|\p{L}/\p{L}")
+"""The same of a word in a sentence, where names are known by the rules of sentences."""
+
+IDENTIFIES = regex.compile(r"\p{N}.*[\p{L}_/@-]|[\p{L}_/@-].*\p{N}|\w[@/\\_]\w|\p{N}{4}|\p{Lu}{2}")
+"""What a word has that is an id, a path, a link or a number that tells things apart."""
+
+
+REFERS = regex.compile(r"(?=.*\p{L})(?=.*\p{N}).{3}|\w@\w|\p{N}{5}|[\w.~]*[/\\]\w.*\p{L}")
+"""What a word has that refers to something outside of the conversation: an id, an order's number, a
+path, a link."""
+
+LEADS = regex.compile(r"[/\\]\w.*\p{L}|\w@\w")
+"""The same of a word within prose or code, where letters and digits are often a mere name."""
+
+
+def words_of(text: str) -> frozenset[str]:
+    """The words of a text as they are compared: whatever their case, without marks at the ends."""
+    return frozenset(_plain(text))
+
+
+def held_by(text: str) -> frozenset[str]:
+    """What a text holds of facts: its words, and each two that follow each other."""
+    words = _plain(text)
+    return frozenset([*words, *map(" ".join, pairwise(words))])
+
+
+def marks_of(line: Line) -> frozenset[str]:
+    """The words of a line that state a fact, and each two that follow each other in a name."""
+    if line.who in ("call", "gave"):
+        return words_of(" ".join(w for w in WORD.findall(line.text) if TELLING.search(w)))
+    facts = facts_of(line.text)
+    told = [fact.text for fact in facts if fact.kind != "negation"]
+    told += (word for word in WORD.findall(line.text) if NUMBERED.search(word))
+    names = (_plain(fact.text) for fact in facts if fact.kind in ("name", "quotation"))
+    return words_of(" ".join(told)).union(" ".join(two) for one in names for two in pairwise(one))
+
+
+def _plain(text: str) -> list[str]:
+    return [x for x in (one.strip(EDGES).casefold() for one in WORD.findall(text)) if x]
+
+
+def ids_in(text: str) -> list[str]:
+    """The different ids, paths, links and long numbers of a text, in order, as they stand there."""
+    words = (one.strip(EDGES) for one in WORD.findall(text))
+    return list(dict.fromkeys(one for one in words if IDENTIFIES.search(one)))
+
+
+def references_in(line: Line) -> list[str]:
+    """The different words of a tool's output that refer to something, as they stand there."""
+    pattern = REFERS if line.table else LEADS
+    return [one for one in ids_in(line.text) if pattern.search(one)]
+
+
+def covering(
+    marks: Sequence[frozenset[str]], sizes: Sequence[int], held: frozenset[str]
+) -> list[int]:
+    """The places of few lines that together hold all marks which are not held yet, in order.
+
+    Greedy by marks for the token, which is within a logarithm of the least there is (Chvatal 1979,
+    https://doi.org/10.1287/moor.4.3.233); of equals the later one.
+    """
+    left = frozenset().union(*marks) - held
+    queue = [(-len(own & left) / max(sizes[i], 1), -i) for i, own in enumerate(marks) if own & left]
+    heapify(queue)
+    chosen: list[int] = []
+    while left and queue:
+        worth, at = heappop(queue)
+        now = -len(marks[-at] & left) / max(sizes[-at], 1)
+        if now > worth:  # others took some of it meanwhile
+            if now < 0:
+                heappush(queue, (now, at))
+            continue
+        chosen.append(-at)
+        left -= marks[-at]
+    return sorted(chosen)

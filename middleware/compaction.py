@@ -1,0 +1,155 @@
+"""Put one message in the place of a conversation's older ones, when that is due and pays.
+
+The message stands behind the system's and is sent with the same bytes until the next compaction,
+which begins from it: so the provider's prompt cache keeps matching.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from tersely.cache_plan import Rewrite, Verdict, is_cold, judged
+from tersely.errors import ConfigError, first_fault
+from tersely.plans import Plan
+from tersely.prices import Price, price_of, prices
+from tersely.registry import plan, spelled
+
+SHARE = 0.5
+"""What a summary is taken to have of the turns that it stands for, before it is made."""
+
+
+class Compaction(BaseModel):
+    """When the older messages of a conversation become one, and which stay.
+
+    It is due when a request has more than `limit` tokens (none given: the budget's). From `early`
+    times that on it is also done as soon as it costs nothing, because the provider's cache has
+    forgotten the conversation, or pays within `later` more calls that are expected (see
+    `tersely.cache_plan`). Never otherwise: one that would spare less than `least` times the limit
+    is not done either, so that what is cached is not rewritten for little.
+
+    What comes out has `to` times the limit, so that there is room for more before the next time; it
+    is more where what is kept word for word takes that. Facts go, the oldest first, only to get
+    there.
+
+    The last `keep` exchanges stay as they are, as do the system's messages, what the user said
+    last, and messages that hold more than text; calls and their results stay or go together. An
+    exchange begins where the user speaks, and where the assistant goes on after a result. `writer`
+    is the plan that writes the message: its name, or `{name: {setting: value}}`. `prices` is a
+    file with prices that go before ours.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    limit: int | None = Field(default=None, ge=0)
+    keep: int = Field(default=4, ge=1)
+    early: float = Field(default=0.5, gt=0, le=1)
+    later: float = Field(default=0, ge=0)
+    least: float = Field(default=0.1, ge=0, lt=1)
+    to: float = Field(default=0.7, gt=0, le=1)
+    prices: str = ""
+    writer: Any = Field(default="history", validate_default=True)
+
+    @field_validator("writer")
+    @classmethod
+    def _a_plan(cls, value: Any) -> Any:
+        if isinstance(value, Plan):
+            return value
+        if isinstance(value, str):
+            return plan(value)
+        if isinstance(value, dict) and len(value) == 1:
+            ((name, settings),) = value.items()
+            return plan(str(name), **(settings or {}))
+        raise ValueError("a writer is a plan, its name, or {name: {setting: value}}")
+
+    @classmethod
+    def of(cls, value: Any) -> Self | None:
+        """Read it as people write it: a limit in tokens, or a mapping. Raises ConfigError."""
+        if value is None or isinstance(value, cls):
+            return value
+        try:
+            given = {"limit": value} if isinstance(value, int) else value
+            made = cls.model_validate(given)
+        except ValidationError as error:
+            raise ConfigError(f"history {first_fault(error)}") from error
+        if made.prices:
+            prices(made.prices)
+        return made
+
+    def plain(self) -> dict[str, Any]:
+        """What differs from the defaults, as YAML has it."""
+        settings = self.model_dump(exclude_defaults=True, exclude={"writer"})
+        writer = spelled(self.writer)
+        return settings if writer == "history" else settings | {"writer": writer}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """A request before it is sent: its tokens, and where the cache stands.
+
+    Of `size` tokens `ahead` stand before the older turns and `old` within them; `limit` and `least`
+    are in tokens. `idle` are the seconds since the last request, None where none is known.
+    """
+
+    size: int
+    ahead: int
+    old: int
+    limit: int
+    least: int
+    early: float
+    later: float
+    idle: float | None
+    price: Price
+
+    @classmethod
+    def of(
+        cls, terms: Compaction, limit: int, model: str, idle: float | None, sizes: Sequence[int]
+    ) -> Self:
+        """The moment of a request whose whole, head and older turns have these `sizes`."""
+        size, ahead, old = sizes
+        return cls(
+            size=size,
+            ahead=ahead,
+            old=old,
+            limit=limit,
+            least=int(limit * terms.least),
+            early=terms.early,
+            later=terms.later,
+            idle=idle,
+            price=price_of(model, terms.prices),
+        )
+
+    def verdict(self, spared: int, cost: float = 0.0) -> Verdict:
+        """Whether it pays to spare so many tokens of the older turns."""
+        before = self.size - self.ahead
+        change = Rewrite(
+            ahead=self.ahead, before=before, after=before - spared, cost=cost, idle=self.idle
+        )
+        return judged(change, self.price, self.later)
+
+    @property
+    def due(self) -> str:
+        """Why compaction is to be done now; "" where it is not."""
+        if self.size > self.limit:
+            return f"{self.size} tokens are over the limit of {self.limit}"
+        if self.size <= self.early * self.limit or self.idle is None:
+            return ""
+        if is_cold(self.idle, self.price):
+            return f"the cache is cold after {self.idle:.0f} s, so that rewriting costs nothing"
+        if self.later and self.verdict(int(self.old * SHARE)).pays:
+            return f"it pays within the {self.later:g} more calls that are expected"
+        return ""
+
+    def refusal(self, spared: int, cost: float) -> str:
+        """Why a compaction that spares so much is not done all the same; "" where it is."""
+        if spared <= 0:
+            return "what binds and the facts are as long as the turns themselves"
+        if spared < self.least:
+            return f"it would spare {spared} tokens, fewer than {self.least}"
+        verdict = self.verdict(spared, cost)
+        if self.size <= self.limit and not verdict.pays:
+            return verdict.reason
+        return ""
