@@ -77,14 +77,18 @@ COLLECTIONS: dict[str, str] = {
 }
 
 TRAINERS: dict[str, str] = {
+    "autocompressor": "tersely.compressors.train_autocompressor:AutoCompressorTrainer",
     "definition": "tersely.compressors.train_definition:SearchDefinition",
     "demonstrations": "tersely.compressors.train_demonstrations:DemonstrationsTrainer",
+    "gist": "tersely.compressors.train_gist:GistTrainer",
     "heads": "tersely.compressors.train_heads:HeadsTrainer",
+    "icae": "tersely.compressors.train_icae:IcaeTrainer",
     "policy": "tersely.compressors.train_policy:PolicyTrainer",
     "pruner": "tersely.compressors.train_pruner:WordPruner",
     "router": "tersely.sot.train_router:RouterTrainer",
     "sentences": "tersely.compressors.train_sentences:Sentences",
     "shots": "tersely.compressors.train_shots:Shots",
+    "soft": "tersely.compressors.train_soft:SoftTrainer",
 }
 
 BACKENDS: dict[str, str] = {

@@ -121,13 +121,22 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def steady(step: int) -> float:
+    """Every step at the same rate."""
+    return 1.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
     """One loop over steps for any module.
 
     `loss` gives the loss of a step; what it draws at random must depend on the step's number
     alone, so that work which was stopped ends as if it had not been. `every` is how often the
-    state is saved.
+    state is saved. `schedule` is what the rate is multiplied by at a step.
+
+    `held` measures what should become less on rows held out: before the first step, every
+    `every` steps and at the end. The module is left as it was at its best, and after `patience`
+    measurements that were no better (0: never) no more steps are taken.
     """
 
     module: Module
@@ -135,6 +144,9 @@ class Fit:
     steps: int
     rate: float = 1e-3
     every: int = 50
+    schedule: Callable[[int], float] = steady
+    held: Callable[[], float] | None = None
+    patience: int = 0
     checkpoints: Checkpoints | None = None
     progress: Progress = field(default=silent)
 
@@ -142,19 +154,27 @@ class Fit:
         """Train, or go on training; the losses of all steps."""
         import torch
 
-        wanted = [p for p in self.module.parameters() if p.requires_grad]
+        wanted = list(self._learning().values())
         optimizer = torch.optim.AdamW(wanted, lr=self.rate)
-        losses = self._resumed(optimizer)
+        losses, watch = self._resumed(optimizer)
         for step in range(len(losses), self.steps):
+            if watch.tired(self.patience):
+                break
+            optimizer.param_groups[0]["lr"] = self.rate * self.schedule(step)
             optimizer.zero_grad()
             loss = self.loss(step)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(wanted, 1.0)
             optimizer.step()
             losses.append(float(loss.detach()))
-            self.progress(step + 1, self.steps, {"loss": losses[-1]})
-            if self.checkpoints and (step + 1) % self.every == 0 and step + 1 < self.steps:
-                self.checkpoints.save(self._state(optimizer), {"losses": losses})
+            last = step + 1 == self.steps
+            if (step + 1) % self.every == 0 or last:
+                watch.look(self.held, self._learning())
+                if self.checkpoints and not last:
+                    state = {"losses": losses, "held": watch.figures}
+                    self.checkpoints.save(self._state(optimizer) | watch.state(), state)
+            self.progress(step + 1, self.steps, {"loss": losses[-1], **watch.told()})
+        watch.restore(self._learning())
         return losses
 
     def _state(self, optimizer: Optimizer) -> dict[str, Tensor]:
@@ -164,10 +184,12 @@ class Fit:
             state |= {f"optimizer.{i}.{name}": tensor for name, tensor in kept.items()}
         return state
 
-    def _resumed(self, optimizer: Optimizer) -> list[float]:
+    def _resumed(self, optimizer: Optimizer) -> tuple[list[float], Watch]:
         found = self.checkpoints.load() if self.checkpoints else None
         if found is None:
-            return []
+            watch = Watch()
+            watch.look(self.held, self._learning())
+            return [], watch
         import torch
 
         tensors, state = found
@@ -181,8 +203,48 @@ class Fit:
                 i, _, what = rest.partition(".")
                 kept.setdefault(int(i), {})[what] = tensor
         optimizer.load_state_dict({**optimizer.state_dict(), "state": kept})
-        return list(state["losses"])
+        best = {n.removeprefix(BEST): t for n, t in tensors.items() if n.startswith(BEST)}
+        return list(state["losses"]), Watch(list(state.get("held", [])), best)
 
     def _learning(self) -> dict[str, Tensor]:
         """The parameters that learn: a frozen base is not saved again at every checkpoint."""
         return {n: p for n, p in self.module.named_parameters() if p.requires_grad}
+
+
+BEST = "best."
+"""What the names of the best parameters so far begin with, in a checkpoint."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """What was measured on rows held out, and the parameters at which it was least."""
+
+    figures: list[float] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    def look(self, held: Callable[[], float] | None, learning: Mapping[str, Tensor]) -> None:
+        """Measure, and keep a copy of what learns if it is better than ever."""
+        if held is None:
+            return
+        found = held()
+        if not self.figures or found < min(self.figures):
+            self.best = {name: p.detach().clone() for name, p in learning.items()}
+        self.figures.append(found)
+
+    def tired(self, patience: int) -> bool:
+        """Whether so many measurements in a row were no better than what went before."""
+        return 0 < patience < len(self.figures) - self.figures.index(min(self.figures))
+
+    def told(self) -> dict[str, float]:
+        return {"held": self.figures[-1]} if self.figures else {}
+
+    def state(self) -> dict[str, Tensor]:
+        return {f"{BEST}{name}": tensor for name, tensor in self.best.items()}
+
+    def restore(self, learning: Mapping[str, Tensor]) -> None:
+        """Put the best parameters back in their place."""
+        import torch
+
+        with torch.no_grad():
+            for name, tensor in self.best.items():
+                learning[name].copy_(tensor)
