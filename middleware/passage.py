@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tersely.budget import Budget
 from tersely.contracts import Context
-from tersely.middleware import adapters, scope
+from tersely.middleware import adapters, listeners, scope
 from tersely.middleware.adapters import Adapter
 from tersely.middleware.compacting import Compacting, Outcome
 from tersely.middleware.drop import dropped, retraced
@@ -116,6 +116,13 @@ class Passage:
 
     def go(self) -> Result:
         """Compress the request. Without `strict` nothing raises: the request goes on as it is."""
+        result = self._gone()
+        if result.trace:
+            scope.remember(result.trace)
+        listeners.tell(result.report)
+        return result
+
+    def _gone(self) -> Result:
         if self.mode == "off":
             return self._unchanged("the mode is off")
         try:
@@ -123,14 +130,11 @@ class Passage:
             if reader is None:
                 kind = type(self.request).__name__
                 return self._unchanged(f"no adapter knows this request ({kind})")
-            result = self._through(reader)
+            return self._through(reader)
         except Exception as error:
             if self.strict:
                 raise
             return self._unchanged(f"{FAILED}: {type(error).__name__}: {error}")
-        if result.trace:
-            scope.remember(result.trace)
-        return result
 
     def _reader(self) -> Adapter | None:
         if not isinstance(self.surface, str):
@@ -213,9 +217,7 @@ class Passage:
             notes=(reason,),
         )
         empty = Prompt(())
-        trace = Trace(empty, empty, report)
-        scope.remember(trace)
-        return Result(self.request, report, trace)
+        return Result(self.request, report, Trace(empty, empty, report))
 
 
 def model_of(request: Any) -> str:
