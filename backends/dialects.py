@@ -18,16 +18,22 @@ Prefill = Literal["", "last", "prefix", "vllm"]
 Mistral. `vllm`: by vLLM's fields of the body.
 """
 
+Embeds = Literal["", "vllm", "sglang"]
+"""How a server takes vectors: not at all, or in one engine's way.
+
+`vllm`: as parts of messages, or whole prompts of them (see `whole`). `sglang`: whole prompts only.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
     """The ways of one engine.
 
     `grammar` is the path of fields under which a grammar in GBNF is sent, `penalty` the field of a
-    repetition penalty, with `besides` sent beside it; empty: the engine takes none. `embeds`: it
-    takes vectors where it was started so, and `can` tells of that. `repeats`: a whole answer begins
-    with the text that it goes on with. `at_once` is how many requests the engine answers side by
-    side, where that is known.
+    repetition penalty, with `besides` sent beside it; empty: the engine takes none. `embeds` is
+    how it takes vectors where it was started so, and `can` tells of that. `repeats`: a whole answer
+    begins with the text that it goes on with. `at_once` is how many requests the engine answers
+    side by side, where that is known.
     """
 
     can: frozenset[Capability] = frozenset({"alternatives", "logprobs", "stream"})
@@ -36,7 +42,7 @@ class Dialect:
     grammar: tuple[str, ...] = ()
     penalty: str = ""
     besides: Mapping[str, Any] | None = None
-    embeds: bool = False
+    embeds: Embeds = ""
     at_once: int | None = None
 
     @property
@@ -46,7 +52,7 @@ class Dialect:
             "grammar": bool(self.grammar),
             "repetition_penalty": bool(self.penalty),
             "parallel": self.at_once != 1,
-            "embeds": self.embeds and "embeds" in self.can,
+            "embeds": bool(self.embeds) and "embeds" in self.can,
             "kv_prefix": False,
         }
         goes_on: tuple[Capability, ...] = ("prefill",) if self.prefill else ()
@@ -75,9 +81,15 @@ DIALECTS: Mapping[EngineName, Dialect] = {
         prefill="vllm",
         grammar=("structured_outputs", "grammar"),
         penalty="repetition_penalty",
-        embeds=True,
+        embeds="vllm",
     ),
-    "sglang": Dialect(can=SHARES, prefill="vllm", grammar=("ebnf",), penalty="repetition_penalty"),
+    "sglang": Dialect(
+        can=SHARES,
+        prefill="vllm",
+        grammar=("ebnf",),
+        penalty="repetition_penalty",
+        embeds="sglang",
+    ),
     # a slot keeps its own last prompt only: requests at the same time share nothing
     # and it looks back over 64 tokens unless told; -1, the whole context, is refused since 2026
     "llama.cpp": Dialect(

@@ -17,6 +17,7 @@ from tersely.backends.dialects import DIALECTS, Dialect, EngineName, Prefill
 from tersely.backends.parallel import aeach, each
 from tersely.backends.probe import aprobe, probe
 from tersely.backends.vectors import check_vectors
+from tersely.backends.whole import generate_url
 from tersely.calls import Server, check, translated
 from tersely.contracts import Capability, Chunk, Completion, Request
 from tersely.errors import BackendError
@@ -36,7 +37,10 @@ class HttpBackend(Server):
 
     `can` tells what the server can do, where you know better: `probe` finds out, and
     `backend.model_copy(update={"can": backend.probe()})` keeps it. vLLM takes vectors where it was
-    started with `--enable-prompt-embeds`: add `embeds` then. `prefill` is how the server is asked
+    started with `--enable-prompt-embeds`, and SGLang with `--disable-radix-cache`: add `embeds`
+    then. `weights` tells where the same model lies on this machine (a name of ours, a folder or a
+    hub id): prompts with vectors are then sent as embeddings, every token of them, which SGLang
+    needs, and vLLM for raw text. `prefill` is how the server is asked
     to go on with a last turn of the assistant, where it differs from the engine's way (see
     `dialects.Prefill`). Some servers tell of the token that ends an answer too.
     """
@@ -44,6 +48,7 @@ class HttpBackend(Server):
     engine: EngineName = "openai"
     can: frozenset[Capability] | None = None
     prefill: Prefill = ""
+    weights: str = ""
 
     @property
     def dialect(self) -> Dialect:
@@ -55,7 +60,8 @@ class HttpBackend(Server):
     @property
     def capabilities(self) -> frozenset[Capability]:
         """`can` or what the engine can do, and what follows from the other settings."""
-        return self.dialect.capabilities
+        lacks = self.dialect.embeds == "sglang" and not self.weights
+        return self.dialect.capabilities - ({"embeds"} if lacks else set())
 
     def recognised(self) -> Self:
         """This backend with the engine that the server says it is, asked by two requests at most.
@@ -88,7 +94,7 @@ class HttpBackend(Server):
                 with translated():
                     for attempt in Retrying(**self._retrying()):
                         with attempt:
-                            response = client.send(self._call(client, request))
+                            response = client.send(_call(self, client, request))
                             check(response)
                     return wire.read(request, response.text, self.dialect)
 
@@ -96,14 +102,14 @@ class HttpBackend(Server):
 
     async def acomplete(self, requests: Sequence[Request], /) -> list[Completion]:
         """Answer all requests without blocking. Raises as `complete`."""
-        _check(self, requests)
+        await _acheck(self, requests)
         async with httpx.AsyncClient(**self._options()) as client:
 
             async def ask(request: Request) -> Completion:
                 with translated():
                     async for attempt in AsyncRetrying(**self._retrying()):
                         with attempt:
-                            response = await client.send(self._call(client, request))
+                            response = await client.send(_call(self, client, request))
                             check(response)
                     return wire.read(request, response.text, self.dialect)
 
@@ -123,7 +129,7 @@ class HttpBackend(Server):
 
     async def astream(self, request: Request, /) -> AsyncIterator[Chunk]:
         """Answer piece by piece without blocking. Raises BackendError."""
-        _check(self, [request])
+        await _acheck(self, [request])
         reply = wire.Reply.to(request)
         with translated():
             async with self._aopened(request) as response:
@@ -145,7 +151,7 @@ class HttpBackend(Server):
         with httpx.Client(**self._options()) as client:
             for attempt in Retrying(**self._retrying()):
                 with attempt:
-                    call = self._call(client, request, stream=True)
+                    call = _call(self, client, request, stream=True)
                     response = client.send(call, stream=True)
                     if response.is_error:
                         response.read()
@@ -160,7 +166,7 @@ class HttpBackend(Server):
         async with httpx.AsyncClient(**self._options()) as client:
             async for attempt in AsyncRetrying(**self._retrying()):
                 with attempt:
-                    call = self._call(client, request, stream=True)
+                    call = _call(self, client, request, stream=True)
                     response = await client.send(call, stream=True)
                     if response.is_error:
                         await response.aread()
@@ -170,18 +176,41 @@ class HttpBackend(Server):
             finally:
                 await response.aclose()
 
-    def _call(
-        self, client: httpx.Client | httpx.AsyncClient, request: Request, *, stream: bool = False
-    ) -> httpx.Request:
-        body = wire.body_of(request, self.model, self.extra, stream=stream, dialect=self.dialect)
-        return client.build_request("POST", wire.endpoint(request), content=body)
+
+def _call(
+    backend: HttpBackend,
+    client: httpx.Client | httpx.AsyncClient,
+    request: Request,
+    *,
+    stream: bool = False,
+) -> httpx.Request:
+    """A request as the engine wants to be asked."""
+    dialect, weights = backend.dialect, backend.weights
+    body = wire.body_of(
+        request, backend.model, backend.extra, stream=stream, dialect=dialect, weights=weights
+    )
+    whole = bool(request.vectors and weights)
+    if whole and dialect.embeds == "sglang":
+        return client.build_request("POST", generate_url(backend.base_url), content=body)
+    return client.build_request("POST", wire.endpoint(request, whole=whole), content=body)
 
 
 def _check(backend: HttpBackend, requests: Sequence[Request]) -> None:
     """Raise ConfigError for what the engine can't do, before anything is sent."""
     for request in requests:
-        refuse_unable(request, backend.capabilities, mend="set `engine` to one that takes it")
-        check_vectors(request, backend.model)
+        refuse_unable(request, backend.capabilities, mend=_mend(backend))
+        check_vectors(request, backend.model, backend.weights)
+
+
+async def _acheck(backend: HttpBackend, requests: Sequence[Request]) -> None:
+    """As `_check`, without blocking: vectors are checked beside the model here."""
+    await asyncio.to_thread(_check, backend, requests)
+
+
+def _mend(backend: HttpBackend) -> str:
+    if backend.dialect.embeds == "sglang" and not backend.weights:
+        return "set `engine` to one that takes it; for vectors in SGLang set `weights` too"
+    return "set `engine` to one that takes it"
 
 
 def _last(reply: wire.Reply) -> Chunk:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-from io import BytesIO
 from typing import Any
 
 from tersely.backends.marks import filled_in, marked
+from tersely.backends.whole import read, saved
 from tersely.contracts import Request
 from tersely.errors import ConfigError
 from tersely.prompt import messages_of
@@ -26,22 +25,28 @@ def messages_with_vectors(request: Request) -> list[dict[str, Any]]:
     return messages
 
 
-def check_vectors(request: Request, model: str) -> None:
-    """Raise ConfigError for what such a server could not be asked."""
+def check_vectors(request: Request, model: str, weights: str = "") -> None:
+    """Raise ConfigError for what such a server could not be asked.
+
+    With `weights` on this machine whole prompts are sent, and so bare ones too; the vectors must
+    be as wide as that model's, and made for it by one of its two names.
+    """
     marked(request)
+    if not request.vectors:
+        return
     for soft in request.vectors:
-        check_model(soft, model)
-    if request.raw and request.vectors:
+        if soft.model != weights:
+            check_model(soft, model)
+    if weights:
+        read(request, weights)
+    elif request.raw:
         raise ConfigError(
-            "over HTTP vectors stand in chat messages only: ask without raw, or the local backend"
+            "over HTTP vectors stand in chat messages only, unless `weights` tell where the same"
+            " model lies on this machine: set them, ask without raw, or the local backend"
         )
 
 
 def _part(part: str | SoftPrompt) -> dict[str, str]:
     if isinstance(part, str):
         return {"type": "text", "text": part}
-    import torch
-
-    saved = BytesIO()
-    torch.save(part.vectors, saved)
-    return {"type": "prompt_embeds", "data": b64encode(saved.getvalue()).decode()}
+    return {"type": "prompt_embeds", "data": saved(part.vectors)}

@@ -10,6 +10,7 @@ from typing import Any
 from tersely.backends.dialects import DIALECTS, Dialect
 from tersely.backends.spelling import Tokens
 from tersely.backends.vectors import messages_with_vectors
+from tersely.backends.whole import as_completion, embeddings, generate_body, saved
 from tersely.calls import RETRYABLE, error_said
 from tersely.contracts import Completion, FinishReason, Request
 from tersely.errors import BackendError
@@ -18,9 +19,9 @@ from tersely.prompt import messages_of, sendable
 FINISHES: Mapping[str | None, FinishReason] = {"stop": "stop", "length": "length"}
 
 
-def endpoint(request: Request) -> str:
-    """Where a request goes, below the base URL."""
-    return "completions" if request.raw else "chat/completions"
+def endpoint(request: Request, *, whole: bool = False) -> str:
+    """Where a request goes, below the base URL; `whole`: as the embeddings of all its tokens."""
+    return "completions" if request.raw or whole else "chat/completions"
 
 
 def body_of(
@@ -30,11 +31,19 @@ def body_of(
     *,
     stream: bool,
     dialect: Dialect = DIALECTS["openai"],
+    weights: str = "",
 ) -> bytes:
-    """The request as the API reads it. `extra` goes over it; None there leaves a field out."""
+    """The request as the API reads it. `extra` goes over it; None there leaves a field out.
+
+    With `weights`, where the same model lies on this machine, vectors are sent in whole prompts of
+    embeddings.
+    """
+    if request.vectors and weights and dialect.embeds == "sglang":
+        own = generate_body(request, weights, dialect.fields(request))
+        return _encoded({**own, "stream": stream or None, **extra})
     body: dict[str, Any] = {
         "model": model,
-        **_asked(request, dialect),
+        **_asked(request, dialect, weights),
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
         "top_p": request.top_p if request.top_p < 1 else None,
@@ -44,14 +53,19 @@ def body_of(
     }
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-    body |= extra
+    return _encoded({**body, **extra})
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
     return json.dumps({k: v for k, v in body.items() if v is not None}).encode()
 
 
-def _asked(request: Request, dialect: Dialect) -> dict[str, Any]:
+def _asked(request: Request, dialect: Dialect, weights: str) -> dict[str, Any]:
     tells = request.logprobs or request.alternatives > 0
+    several = max(1, request.alternatives) if tells else None
+    if request.vectors and weights:
+        return {"prompt_embeds": saved(embeddings(request, weights)), "logprobs": several}
     if request.raw:
-        several = max(1, request.alternatives) if tells else None
         return {"prompt": sendable(request.prompt.text), "logprobs": several}
     wish = {"logprobs": tells or None, "top_logprobs": request.alternatives or None}
     messages = messages_with_vectors(request) if request.vectors else messages_of(request.prompt)
@@ -87,6 +101,8 @@ class Reply:
 
     def add(self, part: Mapping[str, Any]) -> str:
         """Add a body or an event; returns its text. Raises BackendError."""
+        if "meta_info" in part:  # SGLang's own way
+            part = as_completion(part, "".join(self.texts), len(self.tokens.texts))
         if part.get("error"):
             raise error_said(part["error"], retryable=_passes(part["error"]))
         self.usage = part.get("usage") or self.usage

@@ -114,11 +114,11 @@ class Learned:
             return "this request can't carry it: send `Result.prompt` to the backend"
         if backend is None or wanted not in backend.capabilities:
             return f"the backend has no {wanted}"
-        name = model_of(backend)
-        if _remote(backend):  # its weights can't be looked at
+        name, here = model_of(backend), str(getattr(backend, "weights", ""))
+        if _remote(backend) and not here:  # its weights can't be looked at
             return "" if name == about.model else f"it is for {about.model!r}, not for {name!r}"
         try:
-            self.artefact.check(name)
+            self.artefact.check(here or name)
         except TerselyError as error:
             return str(error)
         return ""

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 import tersely.soft_artefact as soft_artefact
 from tersely import registry
 from tersely.artefact import tokenizer_hash, weights_hash
+from tersely.backends.http import HttpBackend
 from tersely.backends.local import LocalBackend
 from tersely.backends.scripted import ScriptedBackend
 from tersely.contracts import Context, Request, StageModel
@@ -124,6 +125,23 @@ def test_vectors_stand_anywhere(backend: LocalBackend, shelf: Path) -> None:
     assert [one.soft is not None for one in made.segments] == [False, True, False]
     plain, soft = (Request(prompt=one, max_tokens=12) for one in (prompt, made))
     assert backend.complete([soft])[0].text == backend.complete([plain])[0].text
+
+
+def test_a_servers_weights_are_looked_at_where_they_lie_here_too(
+    backend: LocalBackend, shelf: Path
+) -> None:
+    vectors = backend.embed("Be kind.")
+    able = frozenset({"embeds"})
+    server = HttpBackend(base_url="http://s/v1", model="served", engine="sglang", can=able)
+    knowing = server.model_copy(update={"weights": backend.model})
+    learned(backend, shelf / "policy", vectors)
+    _, (decision,) = run(server.model_copy(update={"engine": "vllm"}), chat())
+    assert "not for 'served'" in decision.reason
+    made, _ = run(knowing, chat())
+    assert made.segments[0].soft == SoftPrompt(vectors.vectors, "served")
+    learned(backend, shelf / "policy", vectors, model_sha256="0" * 64)
+    _, (decision,) = run(knowing, chat())
+    assert "other weights" in decision.reason
 
 
 REASONS: dict[str, tuple[Prompt, dict[str, Any], str]] = {
