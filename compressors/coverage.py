@@ -73,7 +73,7 @@ def _words(texts: Sequence[str], worth: Floats) -> tuple[list[Ints], Floats]:
     width, rows, columns, _ = tf_idf(texts)
     standing = np.exp(np.clip(worth - worth.max(), -FARTHEST, 0))
     spread = np.bincount(columns, minlength=width)
-    weights = np.bincount(columns, standing[rows], width)
-    weights = weights * np.log1p(len(texts) / np.maximum(spread, 1))
+    shared = np.bincount(columns, standing[rows], width).astype(np.float64)
+    weights: Floats = shared * np.log1p(len(texts) / np.maximum(spread, 1))
     bounds = np.searchsorted(rows, np.arange(1, len(texts)))
     return np.split(columns, bounds), weights

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from math import ceil
 from typing import ClassVar, Literal
 
@@ -10,11 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tersely import plans
 from tersely.compressors.portions import by_topic, portions
-from tersely.compressors.sentences import AUTO, chosen
+from tersely.compressors.sentences import AUTO, chosen, vectors
+from tersely.compressors.summary_aloud import aloud
+from tersely.compressors.summary_density import denser
 from tersely.compressors.summary_run import Run
 from tersely.compressors.summary_words import ASKED, JOINED, PLAIN, REFINED, SHORTER, focus
 from tersely.contracts import Context, Request
 from tersely.errors import ConfigError
+from tersely.faithful import Entailment
+from tersely.inference import Inference
 from tersely.kinds import prose
 from tersely.plans import Reply, Step, Steps
 from tersely.summaries import Route
@@ -28,7 +32,11 @@ LEAST = 24
 FRAME = 160
 """Tokens kept free for what a model is told about its task."""
 
+LIKELY = 0.5
+"""The chance from which a sentence follows from its source, unless another one is set."""
+
 Texts = Generator[Step, Reply, str]
+Entails = Callable[[str, str], bool]
 
 
 class SummarySettings(BaseModel):
@@ -41,19 +49,24 @@ class SummarySettings(BaseModel):
     side (SemanticCompression). With a question the summary is about that, and it is empty where
     nothing in the text helps (RECOMP, abstractive).
 
-    A summary that is too long is asked for again, shorter (Chain of Density), `retries` times, then
-    its least sentences are left out: none is ever cut. With `guard`, what the text does not say is
-    mended or dropped (see `tersely.faithful`), and with `entailment` also what is less like its
-    source than that (a cosine, by `encoder`). Where nothing is left though something was said,
-    sentences of the text stand in (`extractive`), unless `fallback` is off.
+    A summary that is too long is asked for again, shorter, `retries` times; one that is not is
+    rewritten `density` times so that it tells more in the same length (Chain of Density). What is
+    too long then loses its least sentences: none is ever cut. With `guard`, what the text does not
+    say is mended or dropped (see `tersely.faithful`), and with `entailment` also what does not
+    follow from what it rests on: by a cosine of `encoder` or, where `judge` names one (a folder or
+    hub id), by the chance that a model of natural language inference gives it. Where nothing is
+    left though something was said, sentences of the text stand in (`extractive`), unless
+    `fallback` is off.
     """
 
     route: Literal["auto", "single", "map_reduce", "refine", "clusters"] = "auto"
     window: int = Field(default=4096, ge=512)
     retries: int = Field(default=1, ge=0)
+    density: int = Field(default=0, ge=0)
     guard: bool = True
     entailment: float | None = Field(default=None, ge=-1, le=1)
     encoder: str = AUTO
+    judge: str = ""
     fallback: bool = True
 
 
@@ -64,6 +77,11 @@ class Summarise(SummarySettings):
     answer is a `tersely.summaries.Summary`: its sentences with what they rest on, what was dropped
     and why, and what it cost. Of the request count its open texts, its question and how it samples;
     its `max_tokens` does not. Raises ConfigError when nothing is open.
+
+    With `aloud` the last call is shown while it is made, each sentence as soon as it is checked.
+    It can't be taken back: what comes beyond the length is left out, and nothing is asked for again
+    or left out elsewhere. Where texts are summarised side by side, or made denser, the summary is
+    shown when it is settled.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,18 +91,19 @@ class Summarise(SummarySettings):
 
     tokens: int | None = Field(default=None, ge=1)
     ratio: float = Field(default=0.2, gt=0, lt=1)
+    aloud: bool = False
 
     def steps(self, request: Request, context: Context, /) -> Steps:
         run = self._run(request, context)
-        parts, route = self._portions(run)
-        run.route = route
-        if route == "refine":
+        parts, run.route = self._portions(run)
+        if run.route == "refine":
             text = yield from self._refined(run, parts)
         else:
             text = yield from self._mapped(run, parts)
-        text = yield from self._fitted(run, text)
-        if text:
-            yield from plans.say(text)
+        if not run.said:
+            text = yield from _fitted(self, run, text)
+            if text:
+                yield from plans.say(text)
         return run.answer(text)
 
     def _run(self, request: Request, context: Context) -> Run:
@@ -93,6 +112,7 @@ class Summarise(SummarySettings):
         if not text:
             raise ConfigError("nothing to summarise: the request has no open text")
         size = context.tokens_of([text])[0]
+        encoder = chosen(self.encoder, self.name, context)
         return Run(
             request=request,
             context=context,
@@ -101,8 +121,8 @@ class Summarise(SummarySettings):
             size=size,
             target=self.tokens or max(int(size * self.ratio), 1),
             guard=self.guard,
-            entailment=self.entailment,
-            encoder=chosen(self.encoder, self.name, context),
+            entails=_entails(self, encoder, context),
+            encoder=encoder,
         )
 
     def _portions(self, run: Run) -> tuple[Sequence[str], Route]:
@@ -128,12 +148,15 @@ class Summarise(SummarySettings):
     def _mapped(self, run: Run, parts: Sequence[str]) -> Texts:
         """Portions summarised side by side, and these summaries together until they fit."""
         template = ASKED if run.question else PLAIN
+        if len(parts) == 1 and self._shows:
+            values = {"text": parts[0], "question": run.question}
+            return (yield from aloud(run, template, values, purpose="summary", source=parts[0]))
         text = ""
         while True:
             sizes = run.context.tokens_of(list(parts))
             aims = [max(int(run.target * s / max(sum(sizes), 1)), LEAST) for s in sizes]
-            values = [{"text": part, "question": run.question} for part in parts]
-            made = yield from run.ask(template, values, aims, "summary")
+            asked = [{"text": part, "question": run.question} for part in parts]
+            made = yield from run.ask(template, asked, aims, "summary")
             told = zip(made, parts, aims, strict=True)
             found = [self._kept(run, one, part, aim) for one, part, aim in told]
             text = "\n".join(one for one in found if one)
@@ -156,8 +179,12 @@ class Summarise(SummarySettings):
 
     def _joined(self, run: Run, text: str) -> Texts:
         """One summary of several; these where none comes."""
-        values = [{"text": text, "focus": focus(run.question)}]
-        (made,) = yield from run.ask(JOINED, values, [run.target], "summary of summaries")
+        values = {"text": text, "focus": focus(run.question)}
+        purpose = "summary of summaries"
+        if self._shows:
+            made = yield from aloud(run, JOINED, values, purpose=purpose, source=run.text)
+            return made or text
+        (made,) = yield from run.ask(JOINED, [values], [run.target], purpose)
         return run.checked(made, run.text) or text
 
     def _refined(self, run: Run, parts: Sequence[str]) -> Texts:
@@ -170,27 +197,53 @@ class Summarise(SummarySettings):
             if text:
                 template = REFINED
                 values = {"text": part, "summary": text, "focus": focus(run.question)}
+            if self._shows and i == len(parts) - 1:
+                last = yield from aloud(run, template, values, purpose="summary", source=run.text)
+                return last or text
             (made,) = yield from run.ask(template, [values], [max(aim, LEAST)], "summary")
             text = run.checked(made, run.text) or text
         return text
 
-    def _fitted(self, run: Run, text: str) -> Texts:
-        """A text no longer than it may be: asked for again, then with sentences left out."""
-        text = run.checked(text, run.text)
-        for _ in range(self.retries):
-            if run.tokens(text) <= run.target:
-                break
-            made = yield from run.ask(SHORTER, [{"text": text}], [run.target], "shorter")
-            shorter = run.checked(made[0], run.text)
-            if not shorter or run.tokens(shorter) >= run.tokens(text):
-                break
-            text = shorter
-        if run.tokens(text) > run.target:
-            run.tell("sentences were left out to meet the length")
-            text = run.pruned(text, run.target)
-        if not text and run.spoke and self.fallback:
-            run.tell("nothing that was said can be kept: sentences of the text stand in")
-            text = run.pruned(run.text, run.target)
-        elif not text and not run.spoke:
-            run.tell("nothing in the text helps")
-        return text
+    @property
+    def _shows(self) -> bool:
+        """Whether the last call is shown while it is made."""
+        return self.aloud and not self.density
+
+
+def _fitted(settings: SummarySettings, run: Run, text: str) -> Texts:
+    """A text no longer than it may be: asked for again, then with sentences left out."""
+    text = run.checked(text, run.text)
+    for _ in range(settings.retries):
+        if run.tokens(text) <= run.target:
+            break
+        made = yield from run.ask(SHORTER, [{"text": text}], [run.target], "shorter")
+        shorter = run.checked(made[0], run.text)
+        if not shorter or run.tokens(shorter) >= run.tokens(text):
+            break
+        text = shorter
+    if run.tokens(text) <= run.target:
+        text = yield from denser(run, text, settings.density)
+    else:
+        run.tell("sentences were left out to meet the length")
+        text = run.pruned(text, run.target)
+    if not text and run.spoke and settings.fallback:
+        run.tell("nothing that was said can be kept: sentences of the text stand in")
+        text = run.pruned(run.text, run.target)
+    elif not text and not run.spoke:
+        run.tell("nothing in the text helps")
+    return text
+
+
+def _entails(settings: SummarySettings, encoder: str, context: Context) -> Entails | None:
+    """Whether one text follows from another, where that is to be asked."""
+    least = settings.entailment
+    if settings.judge:
+        return Inference(settings.judge, LIKELY if least is None else least)
+    if least is None:
+        return None
+    if not encoder:
+        raise ConfigError(
+            f"entailment {least} takes an encoder (tersely models pull minilm) or, as `judge`, a"
+            " model of natural language inference"
+        )
+    return Entailment(lambda texts: vectors(texts, encoder, context), least)

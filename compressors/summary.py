@@ -27,6 +27,12 @@ from tersely.summaries import Summary as Made
 MADE = 4
 """Tokens read that one token made costs as much as."""
 
+TOLD = 8
+"""Dropped sentences that the report names, each with why."""
+
+SHOWN = 80
+"""Characters of a sentence that it shows."""
+
 
 class Summary(StageModel, SummarySettings):
     """Has texts that are too long summarised by the backend; what the text does not say is dropped.
@@ -57,6 +63,9 @@ class Summary(StageModel, SummarySettings):
         if self.encoder not in ("", "auto"):
             require("sentence_transformers", extra="rag")
             resolve(self.encoder)
+        if self.judge:
+            require("torch", "transformers", extra="local")
+            resolve(self.judge)
         if store := store_of(self.folder, self.megabytes):
             try:
                 store.check()
@@ -110,8 +119,8 @@ class Summary(StageModel, SummarySettings):
         plan, request = job
         source, made = context.tokens_of([request.prompt.text])[0], plan.tokens or 0
         calls = -(-source // plan.window)
-        again = 0 if calls == 1 else made * calls
-        read = source + calls * FRAME + again
+        again = (0 if calls == 1 else made * calls) + self.density * made
+        read = source + (calls + self.density) * FRAME + again
         cost = self.price * (read + MADE * (made + again))
         gain = self.uses * (source - made)
         if cost >= gain:
@@ -175,6 +184,10 @@ def _is_plain(segment: Segment) -> bool:
     return not segment.spans and not fences(segment.text)
 
 
+def _short(sentence: str) -> str:
+    return sentence if len(sentence) <= SHOWN else f"{sentence[: SHOWN - 1]}…"
+
+
 def _told(made: Sequence[Made]) -> Iterator[str]:
     """What the report tells of summaries."""
     accounts = [one.account for one in made]
@@ -183,7 +196,10 @@ def _told(made: Sequence[Made]) -> Iterator[str]:
     calls = sum(len(one.calls) for one in accounts)
     if calls:
         yield f"summary: {calls} calls, {spent} tokens spent to spare {saved} each time it is sent"
-    if dropped := sum(len(one.dropped) for one in made):
-        yield f"summary: {dropped} sentences were dropped that the text does not bear out"
+    dropped = [told for one in made for told in one.dropped]
+    for told in dropped[:TOLD]:
+        yield f"summary: dropped {_short(told.was)!r}: {told.reason}"
+    if (more := len(dropped) - TOLD) > 0:
+        yield f"summary: {more} more sentences were dropped that the text does not bear out"
     for account in accounts:
         yield from (f"summary: {note}" for note in account.notes)

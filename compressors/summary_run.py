@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tersely import plans
 from tersely.account import Call
 from tersely.compressors.extractive import Extractive
-from tersely.compressors.sentences import vectors
 from tersely.compressors.summary_words import said, told
 from tersely.contracts import Completion, Context, Request
-from tersely.faithful import Entailment, Faithful, Told, faithful
+from tersely.faithful import Faithful, Told, faithful
 from tersely.known import Known
 from tersely.plans import Reply, Step
 from tersely.prompt import Prompt, Segment
@@ -24,9 +23,10 @@ OVER = 1.5
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """What a plan works with. `spoke` tells whether the model said anything but that nothing helps.
+    """What a plan works with.
 
-    `target` is the most tokens that the summary may have.
+    `target` is the most tokens that the summary may have. `spoke` tells whether the model said
+    anything but that nothing helps, and `said` whether the caller was shown something of it.
     """
 
     request: Request
@@ -36,10 +36,11 @@ class Run:
     size: int
     target: int
     guard: bool
-    entailment: float | None
+    entails: Callable[[str, str], bool] | None
     encoder: str
     route: Route = "single"
     spoke: bool = False
+    said: bool = False
     calls: list[Call] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     dropped: dict[str, Told] = field(default_factory=dict)
@@ -60,16 +61,32 @@ class Run:
     ) -> Generator[Step, Reply, list[str]]:
         """The answers to a template with several values, side by side; `aims` are their tokens."""
         self.context.check()
-        requests = [
-            self._request(told(template, tokens=aim, **some), int(aim * OVER) + 16)
-            for some, aim in zip(values, aims, strict=True)
-        ]
-        heard = yield from plans.ask(requests)
-        for request, one in zip(requests, heard, strict=True):
-            self._note(purpose, request, one)
-        texts = [said(one) for one in heard]
-        self.spoke = self.spoke or any(texts)
-        return texts
+        pairs = zip(values, aims, strict=True)
+        requests = [self.asked(template, some, aim) for some, aim in pairs]
+        answers = yield from plans.ask(requests)
+        for request, one in zip(requests, answers, strict=True):
+            self.heard(purpose, request, one)
+        return [said(one) for one in answers]
+
+    def asked(self, template: str, values: Mapping[str, str], aim: int) -> Request:
+        """A request for a summary of `aim` tokens, roughly."""
+        text = told(template, tokens=aim, **values)
+        turn = Segment(text=text, kind="instruction", locked=True, path=("summary",))
+        most = int(aim * OVER) + 16
+        return replace(self.request, prompt=Prompt((turn,), turns=1), max_tokens=most)
+
+    def heard(self, purpose: str, request: Request, answer: Completion) -> None:
+        """Note what a call cost, and whether it said anything."""
+        self.spoke = self.spoke or bool(said(answer))
+        self.model = answer.model or self.model
+        self.calls.append(
+            Call(
+                purpose=purpose,
+                prompt=self.context.tokens(request.prompt),
+                completion=answer.completion_tokens or self.tokens(answer.text),
+                cached=answer.cached_tokens,
+            )
+        )
 
     def checked(self, summary: str, source: str) -> str:
         """What is left of a summary, by its source."""
@@ -114,28 +131,10 @@ class Run:
         )
 
     def _faithful(self, summary: str, source: str) -> Faithful:
-        entails = None
-        if self.entailment is not None and self.encoder:
-            read = lambda texts: vectors(texts, self.encoder, self.context)  # noqa: E731
-            entails = Entailment(read, self.entailment)
-        return faithful(summary, self._source(source), size=self.tokens, entails=entails)
+        known = self._source(source)
+        return faithful(summary, known, size=self.tokens, entails=self.entails)
 
     def _source(self, text: str) -> Known:
         if text not in self._known:
             self._known[text] = Known.of(text)
         return self._known[text]
-
-    def _request(self, text: str, most: int) -> Request:
-        turn = Segment(text=text, kind="instruction", locked=True, path=("summary",))
-        return replace(self.request, prompt=Prompt((turn,), turns=1), max_tokens=most)
-
-    def _note(self, purpose: str, request: Request, heard: Completion) -> None:
-        self.model = heard.model or self.model
-        self.calls.append(
-            Call(
-                purpose=purpose,
-                prompt=self.context.tokens(request.prompt),
-                completion=heard.completion_tokens or self.tokens(heard.text),
-                cached=heard.cached_tokens,
-            )
-        )

@@ -31,7 +31,13 @@ SHORTER = (
     " little. Keep the names, numbers and dates that matter, and add nothing.\n\n<summary>\n{text}"
     "\n</summary>"
 )
-"""As in the steps of Chain of Density (Adams et al. 2023, https://arxiv.org/abs/2309.04269)."""
+DENSER = (
+    "The summary does not tell of: {missing}. Rewrite it so that it does, in at most {words} words:"
+    " fuse sentences, and leave out phrases that say little, but none of the names, numbers and"
+    " dates. Add only what the text says, in plain sentences, without any introduction."
+    "\n\n<text>\n{text}\n</text>\n\n<summary>\n{summary}\n</summary>"
+)
+"""Both as in the steps of Chain of Density (Adams et al. 2023, https://arxiv.org/abs/2309.04269)."""
 
 FOCUS = ", as far as it helps to answer the question: {question}"
 

@@ -105,7 +105,10 @@ def prompts(loaded: Encoder) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenClassifier:
-    """A classifier of tokens ready to run. `max_length` counts its own special tokens too."""
+    """A classifier of tokens, or of pairs of texts, ready to run.
+
+    `max_length` counts its own special tokens too.
+    """
 
     model: Any
     tokenizer: Any
@@ -121,7 +124,14 @@ def token_classifier(name: str, *, precision: Precision = "auto") -> TokenClassi
     """
     folder = resolve(name)
     with _loading:
-        return _load_classifier(folder, precision)
+        return _load_classifier(folder, precision, "Token", "token classifier")
+
+
+def pair_classifier(name: str, *, precision: Precision = "auto") -> TokenClassifier:
+    """The classifier of pairs of texts in that folder or hub id; as `token_classifier`."""
+    folder = resolve(name)
+    with _loading:
+        return _load_classifier(folder, precision, "Sequence", "classifier of pairs")
 
 
 def new_classifier(base: str, labels: Sequence[str]) -> TokenClassifier:
@@ -261,8 +271,8 @@ def _load_encoder(folder: Path, precision: Precision) -> Encoder:
 
 
 @cache
-def _load_classifier(folder: Path, precision: Precision) -> TokenClassifier:
-    made = _opened("AutoModelForTokenClassification", "token classifier", folder, precision, {})
+def _load_classifier(folder: Path, precision: Precision, sort: str, called: str) -> TokenClassifier:
+    made = _opened(f"AutoModelFor{sort}Classification", called, folder, precision, {})
     return TokenClassifier(*made, positions(made[0], made[1]))
 
 

@@ -396,19 +396,36 @@ ANOTHER = """
 import sys
 import test_summary as ours
 scribe = ours.Scribe(ours.first, name="shared")
-print(ours.staged(scribe, 200, megabytes=8, folder=sys.argv[1])[0].text)
+folder, number = sys.argv[1:]
+for i in range(ours.WRITTEN):
+    text = f"Text {i} of {number}. {ours.HAY}"
+    ours.staged(scribe, 200, text, megabytes=8, folder=folder)
+print(ours.staged(scribe, 200, megabytes=8, folder=folder)[0].text)
 """
+WRITTEN = 12
 
 
 def test_several_processes_share_what_was_made(tmp_path: Path) -> None:
+    """Each writes many of its own, and all write the same one: none is lost, none is torn."""
     here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    command = [sys.executable, "-c", ANOTHER, str(tmp_path)]
-    running = [subprocess.Popen(command, env=here, stdout=subprocess.PIPE) for _ in range(2)]
-    texts = [one.communicate(timeout=100)[0].decode().strip() for one in running]
-    assert texts[0] == texts[1]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", ANOTHER, str(tmp_path), str(number)],
+            env=here,
+            stdout=subprocess.PIPE,
+        )
+        for number in range(3)
+    ]
+    texts = [one.communicate(timeout=200)[0].decode().strip() for one in running]
+    assert len(set(texts)) == 1
     cached.MEMORY.clear()
     late = Scribe(first, name="shared")
     assert staged(late, 200, megabytes=8, folder=str(tmp_path))[0].text == texts[0]
+    for number in range(3):
+        for i in range(WRITTEN):
+            other = f"Text {i} of {number}. {HAY}"
+            made = staged(late, 200, other, megabytes=8, folder=str(tmp_path))[0].text
+            assert made == first(asking(f"<text>\n{other}"))
     assert late.requests == []
 
 
