@@ -10,7 +10,7 @@ from itertools import pairwise
 import regex
 
 from tersely.compressors.history_lines import Line
-from tersely.facts import facts_of
+from tersely.facts import facts_of, overlaps
 
 WORD = regex.compile(r"[^\s\"“”„«»()\[\]{}<>|;=`]++")
 EDGES = ".,:!?*_'‘’…–—-$€£¥#~·•"
@@ -47,11 +47,15 @@ def marks_of(line: Line) -> frozenset[str]:
     """The words of a line that state a fact, and each two that follow each other in a name."""
     if line.who in ("call", "gave"):
         return words_of(" ".join(w for w in WORD.findall(line.text) if TELLING.search(w)))
-    facts = facts_of(line.text)
-    told = [fact.text for fact in facts if fact.kind != "negation"]
-    told += (word for word in WORD.findall(line.text) if NUMBERED.search(word))
-    names = (_plain(fact.text) for fact in facts if fact.kind in ("name", "quotation"))
-    return words_of(" ".join(told)).union(" ".join(two) for one in names for two in pairwise(one))
+    words = [found.span() for found in WORD.finditer(line.text)]
+    marks = [line.text[start:end] for start, end in words if NUMBERED.search(line.text, start, end)]
+    pairs: list[str] = []
+    for fact in facts_of(line.text):
+        if fact.kind != "negation":
+            own = [line.text[start:end] for start, end in words if overlaps((start, end), fact)]
+            marks += own
+            pairs += map(" ".join, pairwise(_plain(" ".join(own))))
+    return words_of(" ".join(marks)).union(pairs)
 
 
 def _plain(text: str) -> list[str]:

@@ -23,9 +23,6 @@ from tersely.summaries import Summary
 LEAST = 24
 """Tokens under which no sentences come along beside the facts."""
 
-BEGUN = 20
-"""Tokens that the text begins with, whatever it carries."""
-
 WORTH_ASKING = 120
 """Tokens of sentences under which no backend is asked to sum them up."""
 
@@ -33,13 +30,13 @@ WORTH_ASKING = 120
 class HistorySettings(BaseModel):
     """What is carried on of old turns.
 
-    Carried on word for word, whatever it takes: what the user said, but for politeness and remarks
-    without any fact, wish or question; every tool call; what the assistant says is done, decided or
-    left to do; and of tools' output ids, paths, links and whatever anybody spoke of. Lines that
-    hold facts (numbers, names, dates, ids, paths) which stand nowhere else come next, the latest
-    first, as far as the limit allows and `ratio`, the share of the turns' tokens that the text may
-    have (of an earlier summary: all). What is left, up to `gist` of the turns' tokens, goes to the
-    sentences that say most (`extractive`, by `encoder`).
+    Carried on word for word, whatever it takes: what the user said, but for politeness and, in long
+    messages, remarks without any fact, wish or question; every tool call; what the assistant says
+    is done, decided or left to do; and of tools' output ids, paths, links and whatever anybody
+    spoke of. Lines that hold facts (numbers, names, dates, ids, paths) which stand nowhere else
+    come next, the latest first, as far as the limit allows and `ratio`, the share of the turns'
+    tokens that the text may have (of an earlier summary: all; 1: no bound). What is left, up to
+    `gist` of the turns' tokens, goes to the sentences that say most (`extractive`, by `encoder`).
 
     With a backend these sentences are summed up by it instead (`summarise`), checked against their
     source; it is asked only where that costs less than is spared: `price` is what a token of the
@@ -77,9 +74,7 @@ class History(HistorySettings):
         lines = lines_of(old)
         source = sum(context.tokens_of([one.text for one in old]))
         earlier = sum(context.tokens_of([one.text for one in old if HEAD in one.text]))
-        room = earlier + int((source - earlier) * self.ratio)
-        room = room if context.limit is None else min(room, context.limit)
-        choice = chosen(lines, known, room - BEGUN, context)
+        choice = chosen(lines, known, self._room(source, earlier, context), context)
         room = min(choice.left, int((source - earlier) * self.gist))
         account = HistoryAccount(
             source=source,
@@ -98,6 +93,13 @@ class History(HistorySettings):
         if made >= source:
             return Compacted(text="", account=replace(account, made=source))
         return Compacted(text=text, account=replace(account, made=made))
+
+    def _room(self, source: int, earlier: int, context: Context) -> int:
+        """The tokens that lines may have, beside what the text begins with."""
+        rooms = [] if context.limit is None else [context.limit]
+        if self.ratio < 1:
+            rooms.append(earlier + int((source - earlier) * self.ratio))
+        return min(rooms, default=2 * source) - context.tokens_of([HEAD])[0]
 
     def _telling(
         self, choice: Choice, room: int, request: Request, context: Context

@@ -86,7 +86,7 @@ def lines_of(segments: Sequence[Segment]) -> list[Line]:
 def written(lines: Iterable[Line]) -> str:
     """The text of some lines, in their order."""
     said: list[str] = [HEAD]
-    message = -1
+    message: int | None = None
     for _, group in groupby(lines, key=lambda one: one.row):
         row = list(group)
         text = "".join(f"{one.lead}{one.text}" for one in row)

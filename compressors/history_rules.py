@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -22,7 +23,7 @@ WISHES = regex.compile(
 """Words by which people say what they want, or tell of themselves."""
 
 POLITE = regex.compile(
-    r"(?i)[\W_]*(?:(?:hi|hello|hey|dear|good\s(?:morning|evening|afternoon|day)|thanks?|thank\syou"
+    r"(?i)[\W_]*(?:(?:thank\syou|thanks?|hi|hello|hey|dear|good\s(?:morning|evening|afternoon|day)"
     r"|cheers|great|perfect|awesome|wonderful|excellent|nice|cool|bye|goodbye|sorry|welcome|wow"
     r"|there|again|so\smuch|a\slot|very\smuch|for\s(?:your|the|all)(?:\syour)?"
     r"\s(?:help|assistance|time|information|explanation|answer|reply|patience)"
@@ -43,13 +44,17 @@ DECIDES = regex.compile(
 SHORT = 6
 """Words of an answer that can't be understood without what was asked."""
 
+PASTED = 100
+"""Words up to which a message of the user's is taken to be their own, and every one to matter."""
+
 ENGLISH = regex.compile(r"\p{ASCII}++")
 LETTERED = regex.compile(r"\p{L}++")
 
 
 def firm(lines: Sequence[Line]) -> list[bool]:
     """Which lines are carried on whatever they cost."""
-    found = [_is_firm(line) for line in lines]
+    lengths = Counter(x.message for x in lines for _ in x.text.split() if x.who == "user")
+    found = [_is_firm(line, lengths[line.message]) for line in lines]
     for i, (line, after) in enumerate(pairwise(lines)):
         asks = line.who == "assistant" and line.text.rstrip().endswith(("?", "？"))
         if asks and after.who == "user" and len(after.text.split()) <= SHORT:
@@ -57,10 +62,11 @@ def firm(lines: Sequence[Line]) -> list[bool]:
     return found
 
 
-def _is_firm(line: Line) -> bool:
+def _is_firm(line: Line, length: int) -> bool:
     match line.who:
         case "user":
-            return is_wish(line.text)
+            is_said = length <= PASTED and not POLITE.fullmatch(line.text)
+            return is_said or is_wish(line.text)
         case "assistant":
             return DECIDES.search(line.text) is not None
         case "call":
@@ -70,9 +76,9 @@ def _is_firm(line: Line) -> bool:
 
 
 def is_wish(sentence: str) -> bool:
-    """Whether a sentence of the user's says anything that may bind the assistant.
+    """Whether a sentence from a long message of the user's may bind the assistant.
 
-    Anything but politeness and remarks does: what holds a fact, a wish, a negation or a question,
+    Anything but politeness and remarks may: what holds a fact, a wish, a negation or a question,
     a short answer, and whatever is not in English, where the rules know no words.
     """
     words = LETTERED.findall(sentence)
@@ -81,7 +87,7 @@ def is_wish(sentence: str) -> bool:
     if "?" in sentence or len(words) <= SHORT or not _is_english(words):
         return bool(sentence.strip())
     found = WISHES.search(sentence) or CUE.search(sentence) or facts_of(sentence)
-    return bool(found) or sentence.rstrip().endswith(":")
+    return bool(found) or sentence.rstrip().endswith(":") or "/" in sentence
 
 
 def _is_english(words: Sequence[str]) -> bool:
