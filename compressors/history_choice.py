@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from tersely.compressors.cover import covering, held_by, ids_in, marks_of, references_in
 from tersely.compressors.history_lines import Line, Who
-from tersely.compressors.history_rules import firm
+from tersely.compressors.history_rules import POLITE, firm
 from tersely.contracts import Context
 
 MORE = "(and more)"
@@ -34,8 +34,9 @@ class Choice:
 
     @property
     def rest(self) -> list[int]:
-        """The places of the sentences that are not carried on."""
-        return [i for i, x in enumerate(self.lines) if i not in self.texts and x.who in SAID]
+        """The places of the sentences that are not carried on, but for those of politeness."""
+        left = [i for i, x in enumerate(self.lines) if i not in self.texts and x.who in SAID]
+        return [i for i in left if not POLITE.fullmatch(self.lines[i].text)]
 
     def with_more(self, places: Iterable[int]) -> list[Line]:
         """The lines that are carried on with some more, in order, as they are written."""
