@@ -23,6 +23,7 @@ NAMES = (
     "sot_router",
     "summary",
 )
+    "structure",
 
 
 def main() -> None:

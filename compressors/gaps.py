@@ -12,17 +12,21 @@ from tersely.named import Lines, Named
 
 @dataclass(frozen=True, slots=True)
 class Gaps:
-    """Lines, and those that can go, the first to go in front. `mark` writes what fills a gap."""
+    """Lines, and stretches of them that can go, the first to go in front.
+
+    `mark` writes what stands in the place of the lines of a gap.
+    """
 
     lines: Sequence[str]
-    free: Sequence[int]
-    mark: Callable[[int], str]
+    free: Sequence[Sequence[int]]
+    mark: Callable[[Sequence[str]], str]
 
     def gone(self, share: float) -> set[int]:
         """The lines that go for a share, by characters, of what can."""
-        sizes = list(accumulate((len(self.lines[i]) + 1 for i in self.free), initial=0))
-        most = share * sizes[-1] + 1e-6
-        return {i for i, size in zip(self.free, sizes[1:], strict=True) if size <= most}
+        sizes = [sum(len(self.lines[i]) + 1 for i in places) for places in self.free]
+        most = share * sum(sizes) + 1e-6
+        fits = zip(self.free, accumulate(sizes), strict=True)
+        return {i for places, size in fits if size <= most for i in places}
 
     def rest(self, gone: set[int]) -> Iterator[tuple[int | None, str]]:
         """The lines that stay, by their position, and the marks.
@@ -34,12 +38,14 @@ class Gaps:
             if i in gone:
                 gap.append(i)
                 continue
-            filled = self.mark(len(gap))
-            if gap and sum(len(self.lines[at]) + 1 for at in gap) > len(filled) + 1:
-                yield None, filled
-            else:
-                yield from ((at, self.lines[at]) for at in gap)
-            gap = []
+            if gap:
+                lines = [self.lines[at] for at in gap]
+                filled = self.mark(lines)
+                if sum(map(len, lines)) + len(lines) > len(filled) + 1:
+                    yield None, filled
+                else:
+                    yield from zip(gap, lines, strict=True)
+                gap = []
             if i < len(self.lines):
                 yield i, self.lines[i]
 
@@ -48,15 +54,15 @@ class Gaps:
         return "\n".join(line for _, line in self.rest(self.gone(share)))
 
 
-def told_apart(lines: Sequence[str], asked: Named, stays: set[int]) -> list[int]:
-    """The lines that can go, evenly spread, those with words of the question last.
+def told_apart(texts: Sequence[str], asked: Named, stays: set[int]) -> list[int]:
+    """Which texts can go, evenly spread, those with words of the question last.
 
     What is named stays, and so does what tells of an error, beside what has to.
     """
-    text = Lines("\n".join(line.replace("\n", " ") for line in lines))
-    found, held = asked.among(text)
-    stays = stays | found | errors_among(text)
-    free = [i for i in range(len(lines)) if i not in stays]
+    lines = Lines("\n".join(text.replace("\n", " ") for text in texts))
+    found, held = asked.among(lines)
+    stays = stays | found | errors_among(lines)
+    free = [i for i in range(len(texts)) if i not in stays]
     when = dict(zip(free, spread(len(free)), strict=True))
     return sorted(free, key=lambda i: (held[i], when[i]))
 
@@ -64,3 +70,8 @@ def told_apart(lines: Sequence[str], asked: Named, stays: set[int]) -> list[int]
 def counted(number: int, thing: str) -> str:
     """A number of things that were left out, as a mark."""
     return f"[{number} {thing}{'s' if number != 1 else ''} left out]"
+
+
+def lines_left_out(lines: Sequence[str]) -> str:
+    """The usual mark."""
+    return counted(len(lines), "line")

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from tersely.compressors.gaps import Gaps, counted
+from tersely.compressors.gaps import Gaps, lines_left_out
 from tersely.compressors.log_lines import free_of, kinds_of, runs
 from tersely.compressors.structured import Folding, Structured
 from tersely.forms import form_of
@@ -61,7 +61,7 @@ class _Log:
             lines = _repeated(map(_plain, self._text.split("\n"))).split("\n")
             kinds = kinds_of(lines)
             free = free_of(lines, kinds, self._asked)
-            self._plan = Gaps(lines, free, lambda number: counted(number, "line")), kinds
+            self._plan = Gaps(lines, [(i,) for i in free], lines_left_out), kinds
         gaps, kinds = self._plan
         return "\n".join(_folded(gaps, kinds, gaps.gone(share)))
 

@@ -19,7 +19,7 @@ FEWEST = 8
 HEAD, TAIL = 3, 1
 """Lines at the top, with the names of the columns, and at the end that stay."""
 
-LEFT = "rows left out]"
+LEFT = " left out]"
 
 _RULE = re.compile(r"\s{0,3}\|?[ ]?:?-{2,}:?[ ]?(?:\|[ ]?:?-{2,}:?[ ]?){1,200}\|?\s*")
 _PADDED = re.compile(r"[ \t]*\|[ \t]*")
@@ -46,11 +46,11 @@ class Rows(Structured):
         lines = text.split("\n")
         if any(_RULE.fullmatch(line) for line in lines[:6]):
             lines = [_tight(line) for line in lines]
-        return Gaps(lines, _free(lines, asked), _mark)
+        return Gaps(lines, [(i,) for i in _free(lines, asked)], _mark)
 
 
-def _mark(number: int) -> str:
-    return counted(number, "row").replace("row left", "rows left")
+def _mark(lines: Sequence[str]) -> str:
+    return counted(len(lines), "row")
 
 
 def _tight(line: str) -> str:

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from tersely.compressors.gaps import Gaps, counted, told_apart
+from tersely.compressors.gaps import Gaps, lines_left_out, told_apart
 from tersely.compressors.structured import Folding, Structured
 from tersely.forms import form_of
 from tersely.named import Named
@@ -43,9 +43,9 @@ class _Hits:
     def __init__(self, lines: Sequence[str], asked: Named) -> None:
         self._found = [_HIT.fullmatch(line) for line in lines]
         self._lines = lines
-        self._gaps = Gaps(lines, self._free(asked), lambda number: counted(number, "line"))
+        self._gaps = Gaps(lines, self._free(asked), lines_left_out)
 
-    def _free(self, asked: Named) -> list[int]:
+    def _free(self, asked: Named) -> list[tuple[int]]:
         """What can go: what is said again before all else."""
         seen: set[str] = set()
         files: set[str] = set()
@@ -61,7 +61,7 @@ class _Hits:
                 again.add(i)
             seen.add(found[4].strip())
         free = told_apart(self._lines, asked, stays)
-        return sorted(free, key=lambda i: i not in again)
+        return [(i,) for i in sorted(free, key=lambda i: i not in again)]
 
     def text(self, share: float) -> str:
         usual = Counter(found[1] for found in self._found if found)

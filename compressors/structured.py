@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from tersely.contracts import Context, StageModel
 from tersely.named import Named, named
@@ -13,6 +13,9 @@ from tersely.select import settled
 
 TRIES = 5
 """Sizes that are tried between losing nothing and all that may go."""
+
+LEAP = 1e-9
+"""A share that is more than nothing."""
 
 CLOSE = 0.97
 """A size of this share of the limit is near enough to it."""
@@ -42,6 +45,9 @@ class Structured(StageModel):
     kinds: tuple[Kind, ...] = ("json", "log", "table", "code", "tool_output", "context")
     lossless: bool = False
 
+    leap: ClassVar[bool] = False
+    """Whether a text loses much at once, so that it may do before anything else goes."""
+
     def fold(self, text: str, asked: Named, spans: tuple[Span, ...]) -> Folding | None:
         """The text taken apart; None where it is not of this stage's form.
 
@@ -62,6 +68,10 @@ class Structured(StageModel):
         whole = _written(prompt, foldings, context, 0.0)
         if self.lossless or context.limit is None or context.tokens(whole) <= context.limit:
             return whole
+        if self.leap:
+            leapt = _written(prompt, foldings, context, LEAP)
+            if context.tokens(leapt) <= context.limit:
+                return leapt
         return _fitted(prompt, foldings, context, context.tokens(whole))
 
 

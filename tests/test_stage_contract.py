@@ -27,6 +27,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"recipe": "lexical", "megabytes": 0},
         {"recipe": {"truncate": {"unit": "paragraph"}}, "folder": CACHE.name},
     ),
+    "code": ({}, {"lossless": True}),
     "cot_influx": ({}, {"policy": "untrained_cot_influx", "coarse": 2}),
     "diff": ({}, {"lossless": True}),
     "dynaicl": ({}, {"choose": "lexical", "most": None}),
@@ -38,6 +39,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"encoder": ""},
         {"unit": "line", "encoder": "", "centrality": "centroid", "diversity": 0, "fill": "word"},
     ),
+    "html": ({}, {"lossless": True}),
     "json": ({}, {"lossless": True, "tables": False}),
     "lexical": ({}, {"unit": "paragraph", "document": 0, "fill": None}),
     "llmlingua": ({}, {"unit": "token", "coarse": 1}),
@@ -48,6 +50,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "logs": ({}, {"lossless": True}),
     "longllmlingua": ({}, {"unit": "token", "coarse": 10, "dynamic": 1}),
+    "markdown": ({}, {"lossless": True}),
     "none": ({}, {"kinds": ("context", "code")}),
     "pcrl": (
         {"policy": "untrained_pcrl", "kinds": ("context",)},
@@ -80,7 +83,7 @@ MADE: dict[str, str] = {}
 NEEDS_A_MODEL = {"dynaicl", "llmlingua", "longllmlingua", "recomp", "selective_context"}
 KEEPS_EVERYTHING = {"none", "soft"}
 HAS_A_BUDGET_OF_ITS_OWN = {"pcrl", "ratios"}
-KEEPS_PROSE = {"diff", "json", "logs", "rows", "search_hits"}
+KEEPS_PROSE = {"code", "diff", "html", "json", "logs", "markdown", "rows", "search_hits"}
 """Stages that shorten texts of a form of their own, and leave all others."""
 
 RATIOS = {EASY: 0.5, HARD: 0.1}
