@@ -31,7 +31,7 @@ class Compaction(BaseModel):
     `tersely.cache_plan`). Never otherwise: one that would spare less than `least` times the limit
     is not done either, so that what is cached is not rewritten for little.
 
-    What comes out has `to` times the limit, so that there is room for more before the next time; it
+    What comes out has `to` times the limit at most, so that there is room before the next time; it
     is more where what is kept word for word takes that. Facts go, the oldest first, only to get
     there.
 
@@ -49,7 +49,7 @@ class Compaction(BaseModel):
     early: float = Field(default=0.5, gt=0, le=1)
     later: float = Field(default=0, ge=0)
     least: float = Field(default=0.1, ge=0, lt=1)
-    to: float = Field(default=0.7, gt=0, le=1)
+    to: float = Field(default=0.8, gt=0, le=1)
     prices: str = ""
     writer: Any = Field(default="history", validate_default=True)
 

@@ -15,7 +15,7 @@ from tersely.middleware.drop import CLOSE, understood
 from tersely.middleware.keep import kept
 from tersely.middleware.leaves import BREAKPOINTS, EXAMPLES, compact, items, role_of
 from tersely.middleware.leaves import field as of
-from tersely.prompt import Role, Segment
+from tersely.prompt import Kind, Role, Segment
 
 LISTS = ("messages", "input")
 """Under which names a request holds its messages."""
@@ -176,7 +176,7 @@ def _text(made: Message, role: Role, text: Any) -> None:
         made.whole = made.whole or "it holds a passage to keep"
     if role != "tool" and CLOSE in text:
         text = understood(text)
-    kind = "tool_output" if role == "tool" else "history"
+    kind: Kind = "tool_output" if role == "tool" else "history"
     made.says.append(Segment(text=text, role=role, kind=kind))
 
 
