@@ -9,10 +9,10 @@ from time import perf_counter
 import numpy as np
 
 from tersely.compressors.soft_distil import Lesson, Student, batches
-from tersely.compressors.soft_fidelity import Turn, clozes_of
-from tersely.compressors.soft_lessons import FEWEST, School
+from tersely.compressors.soft_fidelity import Cloze, Turn, clozes_of
+from tersely.compressors.soft_lessons import FEWEST, Asked, School
 from tersely.compressors.soft_measure import Measure
-from tersely.compressors.soft_reading import Begun, Rendering, begun, length
+from tersely.compressors.soft_reading import Begun, Rendering, begun
 from tersely.compressors.soft_start import Start, keys_and_values, vectors
 from tersely.errors import ConfigError
 from tersely.soft_artefact import Form
@@ -29,24 +29,31 @@ class Course:
     learned: Sequence[Turn]
     watched: Sequence[Turn]
     last: Sequence[Turn]
-    batch: int
-    seed: int
+    clozes: Sequence[Cloze]
+
+    @classmethod
+    def of(
+        cls, school: School, rows: Sequence[Asked], *, held: int, facts: Sequence[str]
+    ) -> Course:
+        """Given turns and those that the model makes itself, parted by the school's seed.
+
+        Raises ConfigError for a fact that is not in the text, and what `School.turns` raises.
+        """
+        clozes = clozes_of(school.rendering, school.text, facts)
+        learned, watched, last = parted(school.turns(rows), len(rows), held, school.seed)
+        return cls(school=school, learned=learned, watched=watched, last=last, clozes=clozes)
 
     def lessons(self) -> tuple[list[Lesson], list[list[Lesson]]]:
         """What is learned from, and what decides when to stop, in batches."""
         made = self.school.lessons([*self.learned, *self.watched])
         own, watched = made[: len(self.learned)], made[len(self.learned) :]
-        cut = batches([len(one.ids) for one in watched], self.batch, [self.seed])
+        cut = batches([len(one.ids) for one in watched], self.school.batch, [self.school.seed])
         return own, [[watched[i] for i in some] for some in cut]
 
     def student(self, count: int, form: Form, how: Start) -> Student:
-        """What is to learn, where it starts from. Raises ConfigError when the text is no longer."""
+        """What is to learn, where it starts from."""
         rendering, full = self.school.rendering, self.school.full
         probes = [turn.row for turn in self.learned[:PROBES]]
-        if not 0 < count < self.size(form):
-            raise ConfigError(
-                f"the text has {self.size(form)} tokens, and tokens={count} must be fewer"
-            )
         if form == "kv":
             pairs = keys_and_values(rendering.lm, full, count, how, probes)
             return Student.new(rendering.lm, pairs)
@@ -54,13 +61,8 @@ class Course:
         start = vectors(rendering.lm, own, full, count, how, probes)
         return Student.new(rendering.lm, [start], rendering.before)
 
-    def size(self, form: Form) -> int:
-        """How many tokens it is that something shorter stands for."""
-        before = len(self.school.rendering.before) if form == "embeds" else 0
-        return length(self.school.full) - before
-
-    def measure(self, model: str, facts: Sequence[str]) -> Measure:
-        """By what all is measured. Raises ConfigError for a fact that is not in the text."""
+    def measure(self, model: str) -> Measure:
+        """By what all is measured."""
         rendering, text = self.school.rendering, self.school.text
         return Measure(
             rendering=rendering,
@@ -68,9 +70,9 @@ class Course:
             full=self.school.full,
             model=model,
             turns=self.last,
-            clozes=clozes_of(rendering, text, facts),
-            batch=self.batch,
-            seed=self.seed,
+            clozes=self.clozes,
+            batch=self.school.batch,
+            seed=self.school.seed,
         )
 
 

@@ -5,7 +5,7 @@ Everything here is computed once, with the full text before it, and kept beside 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from tersely.compressors.soft_fidelity import Turn
 from tersely.compressors.soft_reading import AT_ONCE, Begun, Rendering, ends, length, spoken
 from tersely.compressors.soft_turns import self_study
 from tersely.errors import ConfigError
+from tersely.soft_artefact import Form
 from tersely.training import Checkpoints, Progress
 
 if TYPE_CHECKING:
@@ -57,6 +58,18 @@ class School:
     checkpoints: Checkpoints
     progress: Progress
     seconds: float = 0.0
+
+    def size(self, form: Form) -> int:
+        """How many tokens it is that something shorter stands for."""
+        return length(self.full) - (len(self.rendering.before) if form == "embeds" else 0)
+
+    def check(self, sizes: Iterable[int], form: Form) -> None:
+        """Raise ConfigError unless all these numbers of tokens are fewer than the text's."""
+        for count in sizes:
+            if not 0 < count < self.size(form):
+                raise ConfigError(
+                    f"the text takes {self.size(form)} tokens: {count} are not fewer and above 0"
+                )
 
     def turns(self, rows: Sequence[Asked]) -> list[Turn]:
         """Given turns, then those that the model makes itself, all with answers, and in an order.

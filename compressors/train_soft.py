@@ -11,7 +11,7 @@ from pydantic import Field
 
 from tersely.artefact import tokenizer_hash, weights_hash
 from tersely.compressors.asking import rows_of
-from tersely.compressors.soft_course import Course, parted, read
+from tersely.compressors.soft_course import Course, read
 from tersely.compressors.soft_distil import Student, batches
 from tersely.compressors.soft_lessons import Asked, School
 from tersely.compressors.soft_measure import Soft
@@ -86,12 +86,12 @@ class SoftTrainer(TrainerModel):
 
     def train(self, training: Training, /) -> Path:
         """Train, or go on training; the folder of the artefact."""
-        course = self._course(training)
+        course = self._course(training, [self.tokens])
         student = course.student(self.tokens, self.form, self.start)
         untrained = student.soft(self.model)
         steps, seconds = self._fitted(student, course, training)
         soft = student.soft(self.model)
-        fidelity = course.measure(self.model, self.facts).fidelity(soft, untrained)
+        fidelity = course.measure(self.model).fidelity(soft, untrained)
         about = SoftAbout(
             form=self.form,
             role=self.role,
@@ -99,7 +99,7 @@ class SoftTrainer(TrainerModel):
             model_sha256=weights_hash(resolve(self.model)),
             tokenizer_sha256=tokenizer_hash(resolve(self.model)),
             text_sha256=text_hash(self.text),
-            text_tokens=course.size(self.form),
+            text_tokens=course.school.size(self.form),
             tokens=self.tokens,
             settings=self.model_dump(mode="json", exclude={"text"}),
             figures={"kl": fidelity.kl.mean, "agreement": fidelity.agreement.mean},
@@ -123,10 +123,10 @@ class SoftTrainer(TrainerModel):
 
         They are measured on what `train` would hold out of the same rows. Nothing is trained.
         """
-        course = self._course(training)
-        measure = course.measure(self.model, self.facts)
-        found: dict[int, dict[str, Figures]] = {}
         every = sorted({*sizes, *map(len, softs.values())})
+        course = self._course(training, every)
+        measure = course.measure(self.model)
+        found: dict[int, dict[str, Figures]] = {}
         for done, size in enumerate(every, 1):
             own = {name: soft for name, soft in softs.items() if len(soft) == size}
             start = course.student(size, self.form, self.start).soft(self.model)
@@ -135,7 +135,7 @@ class SoftTrainer(TrainerModel):
         self.checkpoints(training).clear()
         return found
 
-    def _course(self, training: Training) -> Course:
+    def _course(self, training: Training, sizes: Sequence[int]) -> Course:
         """The turns, and the model that has read the full text."""
         self.ready()
         lm = causal_lm(self.model)
@@ -155,15 +155,8 @@ class SoftTrainer(TrainerModel):
             checkpoints=self.checkpoints(training),
             progress=training.progress,
         )
-        learned, watched, last = parted(school.turns(rows), len(rows), self.held, self.seed)
-        return Course(
-            school=school,
-            learned=learned,
-            watched=watched,
-            last=last,
-            batch=self.batch,
-            seed=self.seed,
-        )
+        school.check(sizes, self.form)
+        return Course.of(school, rows, held=self.held, facts=self.facts)
 
     def _fitted(self, student: Student, course: Course, training: Training) -> tuple[int, float]:
         """Let it learn; how many steps were taken, and how many seconds they took."""
@@ -177,11 +170,13 @@ class SoftTrainer(TrainerModel):
 
         losses = Fit(
             module=student.module,
-            loss=lambda step: student.loss([own[i] for i in self._drawn(step, sizes)]),
+            loss=lambda step: student.loss(
+                [own[i] for i in _drawn(step, sizes, self.batch, self.seed)]
+            ),
             steps=self.steps,
             rate=self.rate,
             every=self.every,
-            schedule=self._height,
+            schedule=lambda step: _height(step, self.steps),
             held=lambda: student.far(watched),
             patience=self.patience,
             checkpoints=self.checkpoints(training),
@@ -190,12 +185,14 @@ class SoftTrainer(TrainerModel):
         taken = len(ran) - 1
         return len(losses), (ran[-1] - ran[0]) / max(taken, 1) * len(losses)
 
-    def _drawn(self, step: int, sizes: Sequence[int]) -> list[int]:
-        """What a step learns from; each round goes through all in another order."""
-        a_round = -(-len(sizes) // self.batch)
-        return batches(sizes, self.batch, [self.seed, step // a_round])[step % a_round]
 
-    def _height(self, step: int) -> float:
-        """What the rate is multiplied by: up fast, then down like a cosine."""
-        falling = (1 + math.cos(math.pi * step / self.steps)) / 2
-        return min(1.0, (step + 1) / WARM) * (LEFT + (1 - LEFT) * falling)
+def _drawn(step: int, sizes: Sequence[int], batch: int, seed: int) -> list[int]:
+    """What a step learns from; each round goes through all in another order."""
+    a_round = -(-len(sizes) // batch)
+    return batches(sizes, batch, [seed, step // a_round])[step % a_round]
+
+
+def _height(step: int, steps: int) -> float:
+    """What the rate is multiplied by: up fast, then down like a cosine."""
+    falling = (1 + math.cos(math.pi * step / steps)) / 2
+    return min(1.0, (step + 1) / WARM) * (LEFT + (1 - LEFT) * falling)

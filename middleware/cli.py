@@ -10,7 +10,15 @@ from typer.core import TyperGroup
 
 from tersely import __version__
 from tersely.errors import TerselyError
-from tersely.middleware import cli_ask, cli_batch, cli_index, cli_models, cli_serve, cli_train
+from tersely.middleware import (
+    cli_ask,
+    cli_batch,
+    cli_index,
+    cli_models,
+    cli_serve,
+    cli_soft,
+    cli_train,
+)
 from tersely.middleware.cli_io import read, tell, tell_report, write, write_json
 from tersely.middleware.cli_options import Display, Source, Wishes, takes_values
 
@@ -40,6 +48,7 @@ app.command()(takes_values(cli_train.train))
 app.command()(cli_train.trainers)
 app.add_typer(cli_index.app, name="index")
 app.add_typer(cli_models.app, name="models")
+app.add_typer(cli_soft.app, name="soft")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Write it as JSON.")]
 

@@ -18,7 +18,7 @@ from tersely.middleware.cli_options import Display
 
 if TYPE_CHECKING:
     from tersely.contracts import Backend
-    from tersely.training import Progress, Row, TrainerModel
+    from tersely.training import Progress, Row, TrainerModel, Training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Lessons:
         """The trainer of that name with these settings. Raises ConfigError."""
         from tersely import registry
 
-        return registry.trainer(name, **dict(map(_setting, self.settings)))
+        return registry.trainer(name, **dict(map(setting, self.settings)))
 
     def backend(self, trainer: TrainerModel, server: Server) -> Backend | None:
         """Who answers. Raises ConfigError when nobody is asked."""
@@ -77,17 +77,31 @@ def learn(
     backend: Backend | None = None,
 ) -> None:
     """Train, or go on training, with a progress bar, and say where it lies and how well it does."""
+    with training(rows, out, display, backend) as given:
+        folder = trainer.train(given)
+    _told(trainer.name, folder, display)
+
+
+@contextmanager
+def training(
+    rows: list[Row],
+    out: Path,
+    display: Display,
+    backend: Backend | None = None,
+    *,
+    stopped: str = "stopped: the same command goes on where it was",
+) -> Iterator[Training]:
+    """What a trainer is given: its progress is shown, and Ctrl-C ends it with a word."""
     from tersely.training import Training
 
     try:
         with _meter(shown=not (display.quiet or display.as_json)) as progress:
-            folder = trainer.train(Training(rows=rows, out=out, backend=backend, progress=progress))
+            yield Training(rows=rows, out=out, backend=backend, progress=progress)
     except KeyboardInterrupt:
         from tersely.middleware.batch import INTERRUPTED
 
-        tell("stopped: the same command goes on where it was", "yellow")
+        tell(stopped, "yellow")
         raise typer.Exit(INTERRUPTED) from None
-    _told(trainer.name, folder, display)
 
 
 def trainers(
@@ -137,7 +151,7 @@ def _columns(trainer: TrainerModel) -> str:
     return ", or ".join(" and ".join(way) for way in ways)
 
 
-def _setting(given: str) -> tuple[str, Any]:
+def setting(given: str) -> tuple[str, Any]:
     """The name and the value of `name=value`."""
     import yaml
 
