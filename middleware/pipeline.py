@@ -178,7 +178,24 @@ class Pipeline(RunnableSerializable[Any, Any]):
         return from_yaml(source)
 
 
+CAREFUL: tuple[Kind, ...] = ("context", "tool_output", "code", "json", "log", "table")
+BOLD: tuple[Kind, ...] = (*CAREFUL, "example", "history")
+
+
+def _by_form(kinds: tuple[Kind, ...], share: float, floor: int) -> dict[str, Any]:
+    """Texts of some kinds by their form, then prose; each kind keeps a share of its own tokens."""
+    query = {"encoder": "", "order": "kept", "kinds": kinds}
+    return {
+        "stages": ({"auto": {"kinds": kinds}}, {"query": query}),
+        "budget": {"shares": dict.fromkeys(kinds, share), "ms": 50},
+        "floor": floor,
+        "fallback": "truncate",
+    }
+
+
 PIPELINES: dict[str, dict[str, Any]] = {
+    "auto": _by_form(CAREFUL, 0.5, 300),
+    "bold": _by_form(BOLD, 0.25, 100),
     "default": {
         "stages": ({"query": {"encoder": "", "order": "kept"}},),
         "budget": 0.5,
@@ -187,7 +204,8 @@ PIPELINES: dict[str, dict[str, Any]] = {
     },
 }
 """Pipelines by name. The default takes tool output and long context only, needs no model, and
-moves nothing."""
+moves nothing. `auto` does what it does, and takes texts apart by their form first; `bold` takes
+shorter texts, examples and history too, and leaves half as much."""
 
 
 def pipeline_of(source: Pipeline | str | Stage | Sequence[Any] | Path) -> Pipeline:

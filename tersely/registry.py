@@ -24,6 +24,7 @@ GROUP = "tersely.stages"
 
 STAGES: dict[str, str] = {
     "attention": "tersely.compressors.attention:Attention",
+    "auto": "tersely.compressors.auto:Auto",
     "cached": "tersely.compressors.cached:Cached",
     "code": "tersely.compressors.code:Code",
     "cot_influx": "tersely.compressors.cot_influx:CoTInflux",

@@ -23,6 +23,7 @@ CACHE = TemporaryDirectory(prefix="tersely-cache-")
 
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "attention": ({}, {"unit": "word", "reach": 0}),
+    "auto": ({}, {"lossless": True}),
     "cached": (
         {"recipe": "lexical", "megabytes": 0},
         {"recipe": {"truncate": {"unit": "paragraph"}}, "folder": CACHE.name},
@@ -83,7 +84,7 @@ MADE: dict[str, str] = {}
 NEEDS_A_MODEL = {"dynaicl", "llmlingua", "longllmlingua", "recomp", "selective_context"}
 KEEPS_EVERYTHING = {"none", "soft"}
 HAS_A_BUDGET_OF_ITS_OWN = {"pcrl", "ratios"}
-KEEPS_PROSE = {"code", "diff", "html", "json", "logs", "markdown", "rows", "search_hits"}
+KEEPS_PROSE = {"auto", "code", "diff", "html", "json", "logs", "markdown", "rows", "search_hits"}
 """Stages that shorten texts of a form of their own, and leave all others."""
 
 RATIOS = {EASY: 0.5, HARD: 0.1}
