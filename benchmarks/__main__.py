@@ -10,6 +10,7 @@ NAMES = (
     "budget",
     "robustness",
     "scoring",
+    "history",
     "pruning",
     "pruning_speed",
     "rag_context",
@@ -18,12 +19,13 @@ NAMES = (
     "rag_search",
     "rag_store",
     "rag_faults",
+    "soft",
     "sot",
     "sot_engine",
     "sot_router",
+    "structure",
     "summary",
 )
-    "structure",
 
 
 def main() -> None:
