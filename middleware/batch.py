@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from functools import cached_property
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
+from functools import cached_property, partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -17,14 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tersely import __version__
 from tersely.budget import Budget, BudgetLike
 from tersely.errors import ConfigError, first_fault
-from tersely.middleware import jsonl, scope
-from tersely.middleware.journal import Journal, Mark, Source
-from tersely.middleware.meter import meter
+from tersely.middleware import scope
+from tersely.middleware.batch_outputs import Outputs
+from tersely.middleware.batch_run import Engine, Reading, Running
+from tersely.middleware.batch_workers import Work, Workers, here
+from tersely.middleware.files import At, Files, files_of
+from tersely.middleware.journal import Mark, Source
 from tersely.middleware.pipeline import Pipeline, pipeline_of
-from tersely.middleware.rows import Format, FormatName, RowOptimizer, format_of, steps
-
-COMMIT_SECONDS = 0.2
-"""So much work is lost at most when the process is killed; it is done again on resume."""
+from tersely.middleware.row_shapes import Format, FormatName, format_of, steps
+from tersely.middleware.rows import RowOptimizer
+from tersely.middleware.tally import Tally
 
 INTERRUPTED = 130
 """The exit code of a process that was stopped by SIGINT, as shells have it."""
@@ -49,6 +49,7 @@ class BatchSummary(BaseModel):
     finished: bool
     interrupted: bool = False
     max_error_rate: float = 1.0
+    tally: Tally = Field(default_factory=Tally, exclude=True, repr=False)
 
     @property
     def exit_code(self) -> int:
@@ -69,34 +70,44 @@ class BatchSummary(BaseModel):
 
 
 class BatchJob(BaseModel):
-    """A JSONL file whose prompts are to be compressed into another one.
+    """A data set whose prompts are to be compressed into another one.
 
-    Rows hold a text or list of texts (in `field`, else in the first of the usual ones that is
-    there), chat `messages`, or are lines of OpenAI or Anthropic batch files. Without `format` the
-    first row that is one of these tells. All else in a row keeps its bytes, and rows their order.
-    A row gets a column `tersely` with tokens before and after, status and reason; for batch files,
-    whose providers refuse unknown fields, these go to `<target>.report.jsonl` instead.
+    `source` and `target` are paths, or addresses like `s3://bucket/in.jsonl`: JSONL or CSV, plain
+    or packed (`.gz`, `.zst`), Parquet, Arrow, or a dataset on disk. Rows hold a text or list of
+    texts (in `field`, or several of them; else in the first of the usual ones that is there), chat
+    `messages`, a `prompt` with its `completion`, or are lines of OpenAI or Anthropic batch files.
+    Without `format` the first row that is one of these tells. All else in a row stays as it is,
+    and rows keep their order. A row gets a column `tersely` with tokens before and after, status,
+    reason and decisions; for batch files, whose providers refuse unknown fields, these go to
+    `<target>.report.jsonl` instead. A file of the target holds `split_rows` rows and `split_bytes`
+    bytes at most (for batch files what their providers take), the next ones are `<target>.2` and
+    so on, with the number before the ending.
 
     A row that fails goes on unchanged and, with line number and reason, to `errors`
-    (`<target>.errors.jsonl`). A line that is not JSON goes there alone. Blank lines are left out.
+    (`<target>.errors.jsonl`). A line that can't be read goes there alone. Blank lines are left out.
 
-    With `resume` a job that was stopped, however roughly, goes on where it was. `limit` bounds
-    the rows of the whole job. `budget` goes before the pipeline's own.
+    With `resume` a job that was stopped, however roughly, goes on where it was; `block` rows are
+    done again at most. `workers` processes share the work. `limit` bounds the rows of the whole
+    job. `budget` goes before the pipeline's own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    source: Path
-    target: Path
+    source: Path | str
+    target: Path | str
     pipeline: Pipeline | str | Path = "default"
     budget: BudgetLike = None
     format: FormatName | None = None
-    field: str | None = None
+    field: str | tuple[str, ...] | None = None
     question_field: str | None = None
     errors: Path | None = None
     resume: bool = True
     limit: int | None = Field(default=None, ge=0)
     max_error_rate: float = Field(default=1.0, ge=0, le=1)
+    workers: int = Field(default=1, ge=1)
+    block: int = Field(default=32, ge=1)
+    split_rows: int | None = Field(default=None, ge=1)
+    split_bytes: int | None = Field(default=None, ge=1)
     progress: bool = False
 
     if not TYPE_CHECKING:  # type checkers go by the fields
@@ -113,151 +124,109 @@ class BatchJob(BaseModel):
         pipeline = pipeline_of(self.pipeline)
         return pipeline if self.budget is None else pipeline.but(budget=Budget.of(self.budget))
 
+    @cached_property
+    def files(self) -> Files:
+        """Who reads the source and writes the target. Raises ConfigError."""
+        return files_of(str(self.source), str(self.target))
+
+    @cached_property
+    def optimizer(self) -> RowOptimizer:
+        """What compresses a row. Raises ConfigError when the source holds nothing to compress."""
+        named = (self.field,) if isinstance(self.field, str) else self.field or ()
+        return RowOptimizer(
+            pipeline=self.settled,
+            format=format_of(self._rows(), self.format, named),
+            question=steps(self.question_field) if self.question_field else (),
+            wishes=scope.current_override(),
+        )
+
     def run(self) -> BatchSummary:
         """Work through the rows that are not done yet.
 
         Raises ConfigError when the job can't be done, or when the source or the settings are not
-        those of the run that it would go on from. SIGINT ends the run after the row in hand.
+        those of the run that it would go on from. SIGINT ends the run after the block in hand.
         """
         began = monotonic()
-        self._check_paths()
-        optimizer = self._optimizer()
-        journal = Journal(self._beside(".journal"), self._files(optimizer.format))
-        start = self._start(optimizer.format, journal)
-        first = journal.resume(start) if self.resume else start
-        last, interrupted = first, False
+        outputs = self._outputs()
+        outputs.check()
+        start = self._start(self.optimizer.format, outputs)
+        first = outputs.journal.resume(start, str(self.target)) if self.resume else start
+        last, stopped = first, False
         if not (self.resume and (first.finished or self._enough(first))):
-            last, interrupted = self._work(first, journal, optimizer)
+            last, whole = self._work(first, outputs)
+            stopped = not whole and not self._enough(last)
+            last = outputs.finish(outputs.journal, last) if whole else last
         return BatchSummary(
-            **last.model_dump(include={"done", "failed", "before", "after", "finished"}),
+            **last.tally.model_dump(include={"done", "failed", "before", "after"}),
+            finished=last.finished,
             rows=last.rows,
             skipped=first.rows,
             seconds=monotonic() - began,
-            interrupted=interrupted,
+            interrupted=stopped,
             max_error_rate=self.max_error_rate,
+            tally=last.tally,
         )
 
-    def _work(self, mark: Mark, journal: Journal, optimizer: RowOptimizer) -> tuple[Mark, bool]:
-        """Go on from a mark to the end, the limit or SIGINT. Tells which rows are done."""
-        committed = monotonic()
-        with closing(journal), _sigint() as stopped, _meter(mark, self.progress) as show:
-            journal.open(mark)
-            for line in jsonl.lines(self.source, mark.offset, mark.line):
-                if stopped() or self._enough(mark):
-                    break
-                mark = _step(line, mark, journal, optimizer)
-                if monotonic() - committed > COMMIT_SECONDS:
-                    mark = journal.commit(mark)
-                    committed = monotonic()
-                    show(mark)
-            else:
-                mark = mark.model_copy(update={"finished": True})
-            mark = journal.commit(mark)
-            show(mark)
-        if mark.finished:
-            journal.drop_empty()
-        return mark, not mark.finished and stopped()
+    def _work(self, first: Mark, outputs: Outputs) -> tuple[Mark, bool]:
+        """Go on from a mark. Tells which rows are done, and whether that is all."""
+        shape = self.optimizer.format
+        running = Running(
+            files=self.files,
+            journal=outputs.journal,
+            most=self.split_rows or shape.most,
+            room=self.split_bytes or shape.room,
+            shown=self.progress,
+        )
+        left = None if self.limit is None else self.limit - first.rows
+        at = At(first.offset, first.line)
+        reading = Reading(files=self.files, at=at, size=self.block, left=left)
+        work = Work(files=self.files, optimizer=self.optimizer, column=self._column(shape))
+        engine: Engine = partial(here, work)
+        with nullcontext() if self.workers == 1 else closing(Workers(work, self.workers)) as pool:
+            return running.work(first, reading, pool or engine)
 
     def _enough(self, mark: Mark) -> bool:
         return self.limit is not None and mark.rows >= self.limit
 
-    def _optimizer(self) -> RowOptimizer:
-        question = steps(self.question_field) if self.question_field else ()
-        shape = format_of(jsonl.rows(self.source), self.format, self.field)
-        return RowOptimizer(pipeline=self.settled, format=shape, question=question)
+    def _column(self, shape: Format) -> bool:
+        return shape.column or self.files.has_column
 
-    def _start(self, shape: Format, journal: Journal) -> Mark:
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        for block in self.files.blocks(At(), self.block):
+            yield from (row for row in self.files.rows(block) if isinstance(row, dict))
+
+    def _outputs(self) -> Outputs:
+        if (self.split_rows or self.split_bytes) and not self.files.grows:
+            raise ConfigError(f"only JSONL and CSV can be split, was {self.target}")
+        self.files.parts()  # raises when the source can't be read
+        told = not self._column(self.optimizer.format)
+        return Outputs(files=self.files, target=str(self.target), errors=self.errors, told=told)
+
+    def _start(self, shape: Format, outputs: Outputs) -> Mark:
         settings = {
             "pipeline": _spelled(self.settled),
             "override": _spelled(scope.current_override()),
             "format": repr(shape),
             "question_field": str(self.question_field),
-            "errors": str(journal.files["errors"]),
+            "errors": str(outputs.growing["errors"]),
+            "split": repr((self.split_rows, self.split_bytes)),
             "version of tersely": __version__,
         }
-        sizes = dict.fromkeys(journal.files, 0)
-        return Mark(source=Source.of(self.source), settings=settings, sizes=sizes)
-
-    def _files(self, shape: Format) -> dict[str, Path]:
-        files = {"target": self.target, "errors": self.errors or self._beside(".errors.jsonl")}
-        return files if shape.column else files | {"report": self._beside(".report.jsonl")}
-
-    def _beside(self, ending: str) -> Path:
-        return self.target.with_name(self.target.name + ending)
-
-    def _check_paths(self) -> None:
-        jsonl.check_readable(self.source)
-        for name, path in {"target": self.target, "errors": self.errors}.items():
-            if path is not None and path.exists() and path.samefile(self.source):
-                raise ConfigError(f"the {name} must be another file than the source, was {path}")
-        if self.errors is not None and self.errors.resolve() == self.target.resolve():
-            raise ConfigError(
-                f"the errors must go to another file than the target, was {self.errors}"
-            )
-        for path in (self.target, self.errors or self.target):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        sizes = dict.fromkeys(outputs.growing, 0)
+        return Mark(source=Source.of(*self.files.parts()), settings=settings, sizes=sizes)
 
 
 def batch(source: str | Path, target: str | Path, **settings: Any) -> BatchSummary:
-    """Compress the prompts of a JSONL file into another one; `settings` are BatchJob's fields."""
-    return BatchJob(source=Path(source), target=Path(target), **settings).run()
+    """Compress the prompts of a data set into another one; `settings` are BatchJob's fields.
 
+    A folder, or a pattern with `*`, names several: each is a job of its own, and the target is a
+    folder in which they have the same names. The summary is that of all.
+    """
+    from tersely.middleware.batch_many import run_all
 
-def _step(line: jsonl.Line, mark: Mark, journal: Journal, optimizer: RowOptimizer) -> Mark:
-    """Write one line and move the mark past it."""
-    read = {"offset": mark.offset + len(line.raw), "line": line.number}
-    if line.blank:
-        return mark.model_copy(update=read)
-    written = jsonl.written(line, optimizer, column=optimizer.format.column)
-    for name, data in written.parts.items():
-        journal.write(name, data)
-    row = written.treated
-    good = row.status != "failed"
-    counts = {
-        "done": mark.done + good,
-        "failed": mark.failed + (not good),
-        "before": mark.before + (row.before or 0),
-        "after": mark.after + (row.after or 0),
-    }
-    return mark.model_copy(update=read | counts)
+    return run_all(source, target, settings)
 
 
 def _spelled(value: Any) -> str:
     """A value's settings as text, the same in every process."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
-
-
-@contextmanager
-def _sigint() -> Iterator[Callable[[], bool]]:
-    """Let the first SIGINT be a wish that can be asked for; the second one interrupts as ever."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-
-    def note(*_: object) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _meter(start: Mark, shown: bool) -> Iterator[Callable[[Mark], None]]:
-    """A progress bar on stderr, and the function that moves it."""
-    if not shown:
-        yield lambda _: None
-        return
-    began = monotonic()
-    with meter(start.source.size, start.offset) as move:
-
-        def show(mark: Mark) -> None:
-            pace = (mark.rows - start.rows) / max(monotonic() - began, 1e-9)
-            saved = mark.before - mark.after
-            move(mark.offset, f"{mark.rows:,} rows, {pace:,.1f} rows/s, {saved:,} tokens saved")
-
-        yield show

@@ -1,8 +1,9 @@
-"""`tersely batch`: compress the prompts of a JSONL file."""
+"""`tersely batch`: compress the prompts of a data set."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -18,8 +19,9 @@ class Rows:
     """Which rows of a data set, and what in them."""
 
     field: Annotated[
-        str | None, Option(help="The field that holds the text; found by itself when left out.")
-    ] = None
+        list[str],
+        Option(help="A field that holds text; may be repeated. Found by itself when left out."),
+    ] = dataclass_field(default_factory=list)
     question_field: Annotated[
         str | None, Option(help="The field that holds the question of the row.")
     ] = None
@@ -33,32 +35,40 @@ class Rows:
     max_error_rate: Annotated[
         float, Option(help="The share of rows that may fail before the exit code is 1.")
     ] = 1.0
+    workers: Annotated[int, Option("--workers", "-w", help="So many processes share the work.")] = 1
+    block: Annotated[int, Option(help="Rows that are treated and written together.")] = 32
+    split_rows: Annotated[
+        int | None, Option(help="Rows in a file of the target; what providers take by itself.")
+    ] = None
+    split_bytes: Annotated[int | None, Option(help="Bytes in a file of the target.")] = None
 
 
 def batch(
-    source: Annotated[Path, Argument(metavar="IN", help="The JSONL file to read.")],
+    source: Annotated[
+        str,
+        Argument(metavar="IN", help="JSONL, CSV, Parquet, Arrow, a dataset, a folder or pattern."),
+    ],
     *,
-    out: Annotated[Path, Option("--out", "-o", help="The JSONL file to write.")],
+    out: Annotated[str, Option("--out", "-o", help="What to write; a folder for several files.")],
     wishes: Wishes,
     rows: Rows,
     display: Display,
 ) -> None:
-    """Compress the prompts of a JSONL file, in constant memory; a stopped run goes on later."""
+    """Compress the prompts of a data set, in constant memory; a stopped run goes on later."""
+    from tersely.middleware import batch as batches
     from tersely.middleware import scope
-    from tersely.middleware.batch import BatchJob
 
     pipeline = wishes.settled()
-    job = BatchJob(
-        source=source,
-        target=out,
-        pipeline=pipeline.but(model=wishes.model) if wishes.model else pipeline,
-        progress=not (display.quiet or display.as_json),
+    settings = {
         **asdict(rows),
-    )
+        "pipeline": pipeline.but(model=wishes.model) if wishes.model else pipeline,
+        "progress": not (display.quiet or display.as_json),
+        "field": tuple(rows.field) or None,
+    }
     with scope.override(
         mode=cast(Any, wishes.mode), question=wishes.question, strict=wishes.strict or None
     ):
-        summary = job.run()
+        summary = batches.batch(source, out, **settings)
     if display.as_json:
         write_json(summary.model_dump(mode="json"))
     elif not display.quiet:

@@ -9,43 +9,41 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tersely.errors import ConfigError
-
-HEAD = 65536
-"""So many bytes from the start of a file tell it from others of its size and time."""
+from tersely.middleware import places
+from tersely.middleware.places import known_by
+from tersely.middleware.tally import Tally
 
 MEND = "delete {target} and {journal}, or run with resume=False, to start anew"
 
 
 class Source(BaseModel):
-    """What a file is known by."""
+    """What the files that hold a data set are known by; `size` is bytes, of all of them."""
 
     model_config = ConfigDict(frozen=True)
 
     size: int
-    mtime_ns: int
+    stamp: str
     head: str
 
     @classmethod
-    def of(cls, path: Path) -> Self:
-        """What a file is known by now."""
-        with path.open("rb") as file:
-            head = blake2b(file.read(HEAD), digest_size=16).hexdigest()
-        told = path.stat()
-        return cls(size=told.st_size, mtime_ns=told.st_mtime_ns, head=head)
+    def of(cls, *places: str) -> Self:
+        """What files are known by now."""
+        sizes, stamps, heads = zip(*map(known_by, places), strict=True)
+        return cls(size=sum(sizes), stamp=" ".join(stamps), head=" ".join(heads))
 
 
 class Mark(BaseModel):
     """A point between two rows: how much was read and written up to it, and with what result.
 
-    `offset` and `sizes` are bytes, of the source and of each file written; `line` is the number
-    of the last line that was read.
+    `offset` tells the source's reader where the next row begins, and `line` is the number of the
+    last one that was read. `sizes` are the bytes of each file written. When the target is split,
+    `part` is the number of its file in hand, which holds `part_rows` rows of `part_bytes`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -55,16 +53,16 @@ class Mark(BaseModel):
     sizes: Mapping[str, int]
     offset: int = 0
     line: int = 0
-    done: int = 0
-    failed: int = 0
-    before: int = 0
-    after: int = 0
+    part: int = 1
+    part_rows: int = 0
+    part_bytes: int = 0
+    tally: Tally = Field(default_factory=Tally)
     finished: bool = False
 
     @property
     def rows(self) -> int:
         """Rows that were read, good and bad ones."""
-        return self.done + self.failed
+        return self.tally.rows
 
 
 class Journal:
@@ -76,41 +74,52 @@ class Journal:
         self._open: dict[str, BinaryIO] = {}
         self._exits = ExitStack()
 
-    def resume(self, start: Mark) -> Mark:
+    def resume(self, start: Mark, target: str) -> Mark:
         """The point to go on from: `start` itself when nothing was written yet.
 
-        Raises ConfigError when what is there belongs to another job or was changed since.
+        `target` is what the files become in the end. Raises ConfigError when what is there belongs
+        to another job or was changed since.
         """
-        target = next(iter(self.files.values()))
         mend = MEND.format(target=target, journal=self.path)
-        if not target.exists():
-            return start
         if not self.path.exists():
-            raise ConfigError(f"{target} exists and was not written by a job like this: {mend}")
+            if places.exists(target):
+                raise ConfigError(f"{target} exists and was not written by a job like this: {mend}")
+            return start
         try:
             mark = Mark.model_validate_json(self.path.read_bytes())
         except ValidationError as error:
             raise ConfigError(f"{self.path} can't be read: {mend}") from error
+        grown = self.path_of(next(iter(self.files)))
+        if not (places.exists(target) if mark.finished else grown.exists()):
+            return start
         if changed := _changes(mark, start):
             raise ConfigError(f"{changed} changed since the job was begun: {mend}")
-        for name, path in self.files.items():
-            size = path.stat().st_size if path.exists() else 0
-            if size < mark.sizes.get(name, 0):
+        for name, size in mark.sizes.items():
+            path = self.path_of(name)
+            if (path.stat().st_size if path.exists() else 0) < size:
                 raise ConfigError(f"{path} is shorter than when the job stopped: {mend}")
         return mark
 
     def open(self, mark: Mark) -> None:
         """Open the files at a mark; what they hold beyond it is cut off."""
         self._record(mark)
-        for name, path in self.files.items():
-            path.touch()
-            file = self._exits.enter_context(path.open("r+b"))
-            file.truncate(mark.sizes[name])
-            file.seek(0, os.SEEK_END)
-            self._open[name] = file
+        for name in {**self.files, **mark.sizes}:
+            self._begin(name, mark.sizes.get(name, 0))
+
+    def path_of(self, name: str) -> Path:
+        """Where a file lies: `target` where it was told, `target.2` beside it with a number."""
+        base, _, number = name.partition(".")
+        path = self.files[base]
+        if not number:
+            return path
+        endings = path.suffixes[-2:] if path.suffix in places.PACKED else path.suffixes[-1:]
+        stem = path.name.removesuffix("".join(endings))
+        return path.with_name(f"{stem}.{number}{''.join(endings)}")
 
     def write(self, name: str, data: bytes) -> None:
         """Add to a file; it counts from the next commit on."""
+        if name not in self._open:
+            self._begin(name, 0)
         self._open[name].write(data)
 
     def commit(self, mark: Mark) -> Mark:
@@ -126,12 +135,27 @@ class Journal:
     def close(self) -> None:
         """Close the files. What was not committed is cut off when the job goes on."""
         self._exits.close()
+        self._open.clear()
+
+    def finish(self, mark: Mark) -> Mark:
+        """Make it count that the job is done, of which no file needs to be there any more."""
+        mark = mark.model_copy(update={"finished": True})
+        self._record(mark)
+        return mark
 
     def drop_empty(self) -> None:
         """Remove the files beside the first one in which nothing was written."""
         for path in [*self.files.values()][1:]:
             if path.stat().st_size == 0:
                 path.unlink()
+
+    def _begin(self, name: str, size: int) -> None:
+        path = self.path_of(name)
+        path.touch()
+        file = self._exits.enter_context(path.open("r+b"))
+        file.truncate(size)
+        file.seek(0, os.SEEK_END)
+        self._open[name] = file
 
     def _record(self, mark: Mark) -> None:
         draft = self.path.with_name(f"{self.path.name}.new")

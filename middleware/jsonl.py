@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Protocol
 
 from tersely.errors import ConfigError, RequestError
+from tersely.middleware import places
+from tersely.middleware.files import BYTES_AT_ONCE, COLUMN, At, Block, Made, Treat, total
+from tersely.middleware.places import Codec
 from tersely.middleware.rawjson import parse, patched
 from tersely.middleware.rows import Treated
-
-COLUMN = "tersely"
-"""The column that a row gets."""
+from tersely.middleware.tally import Tally
 
 _BOM = b"\xef\xbb\xbf"
 
-_OTHERS = {
-    b"\xff\xfe": "UTF-16: save it as UTF-8",
-    b"\xfe\xff": "UTF-16: save it as UTF-8",
-    b"\x1f\x8b": "gzip: unpack it first",
-    b"\x28\xb5\x2f\xfd": "zstd: unpack it first",
-    b"PAR1": "Parquet: write it as JSONL first",
-}
-"""How files begin that are not JSONL."""
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+"""How files begin that are text in another encoding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,77 +53,138 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What one line becomes, by the file that it goes to."""
+class Lines:
+    """A JSONL file, plain or packed, of which every byte that does not change stays as it is.
 
-    treated: Treated
-    parts: dict[str, bytes]
-
-
-def lines(path: Path, offset: int = 0, number: int = 0) -> Iterator[Line]:
-    """The lines of a file from an offset on, before which lie `number` lines.
-
-    Only a line feed ends a line: other separators are part of the text.
+    A row that failed goes on unchanged; a line that can't be read goes to the errors alone.
     """
-    with path.open("rb") as file:
-        file.seek(offset)
-        for count, raw in enumerate(file, number + 1):
-            yield Line(count, raw)
+
+    source: str
+    packing: Codec = ""
+    codec: Codec = ""
+    grows: bool = True
+    has_column: bool = False
+
+    def parts(self) -> list[str]:
+        check_readable(self.source)
+        return [self.source]
+
+    def head(self) -> bytes:
+        return b""
+
+    def blocks(self, at: At, rows: int) -> Iterator[Block]:
+        size = places.known_by(self.source)[0] or 1
+        with places.opened(self.source) as packed:
+            read = _numbered(packed, self.source, at, self.packing)
+            yield from blocks_of(read, at, rows, lambda: packed.tell() / size)
+
+    def rows(self, block: Block, /) -> Iterator[Any]:
+        for line in block.data:
+            try:
+                yield parse(line.text)
+            except RequestError:
+                continue
+
+    def alone(self, block: Block, /) -> Iterator[Block]:
+        for line in block.data:
+            yield Block(data=(line,), rows=1, end=At(block.end.offset, line.number))
+
+    def treat(self, block: Block, treat: Treat, *, column: bool) -> Made:
+        return total([_made(line, treat, column=column) for line in block.data])
+
+    def finish(self, grown: Path, target: Path) -> None:
+        """There is nothing to do: the pieces in a row are the target."""
 
 
-def rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file; lines that hold none are passed over."""
-    for line in lines(path):
-        try:
-            row = parse(line.text)
-        except RequestError:
+class Raw(Protocol):
+    """A row as it lay in a file of bytes, with its number."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def raw(self) -> bytes: ...
+    @property
+    def blank(self) -> bool: ...
+
+
+def blocks_of(
+    read: Iterable[Raw], at: At, rows: int, share: Callable[[], float]
+) -> Iterator[Block]:
+    """Rows in blocks, without the blank ones; the last block may have none."""
+    held: list[Raw] = []
+    end, room = at, BYTES_AT_ONCE
+    for one in read:
+        end = At(end.offset + len(one.raw), one.number)
+        if one.blank:
             continue
-        if isinstance(row, dict):
-            yield row
+        held.append(one)
+        room -= len(one.raw)
+        if len(held) == rows or room < 0:
+            yield Block(data=tuple(held), rows=len(held), end=end, share=share())
+            held, room = [], BYTES_AT_ONCE
+    yield Block(data=tuple(held), rows=len(held), end=end, share=1.0)
 
 
-def written(line: Line, optimizer: Callable[[Any], Treated], *, column: bool) -> Written:
-    """Put a line through the optimizer and say what is written for it.
+def lines(path: str | Path) -> Iterator[Line]:
+    """The lines of a file, packed or not.
 
-    A row that failed goes on unchanged; a line that can't be read goes to the errors alone. The
-    account is a column of the row or, where rows may have none, a line of the report.
+    Only a line feed ends a line: other separators are part of the text. Raises ConfigError when
+    a packed file is damaged, after the lines before that.
     """
+    with places.opened(str(path)) as file:
+        yield from _numbered(file, str(path), At(), places.codec_of(str(path)))
+
+
+def _numbered(packed: BinaryIO, place: str, at: At, codec: Codec) -> Iterator[Line]:
+    count = at.line
+    try:
+        file = places.unpacked(packed, codec)
+        places.skip(file, at.offset)
+        for raw in file:
+            count += 1
+            yield Line(count, raw)
+    except (EOFError, ValueError) as error:
+        raise ConfigError(f"{place} can't be read after line {count}: {error}") from error
+
+
+def check_readable(path: str | Path) -> None:
+    """Raise ConfigError with the mend when a file is no JSONL."""
+    place = str(path)
+    if not places.exists(place) or places.is_folder(place):
+        raise ConfigError(f"{path} is {'not a file' if places.exists(place) else 'not there'}")
+    with places.opened(place) as file:
+        head = file.read(4)
+    if head.startswith(_UTF16):
+        raise ConfigError(f"{path} must be in UTF-8, but is UTF-16: save it as UTF-8")
+
+
+def _made(line: Line, treat: Treat, *, column: bool) -> Made:
+    """What is written for one line."""
     try:
         text = line.text
         row = parse(text)
     except RequestError as error:
-        treated = Treated(status="failed", reason=str(error))
-        return Written(treated, {"errors": _error(line, treated)})
-    treated = optimizer(row)
-    edits = {**treated.edits}
-    parts: dict[str, bytes] = {}
+        unread = Treated(status="failed", reason=str(error))
+        return Made(errors=_error(line, unread), tally=Tally.of(line.number, None, unread))
+    treated = treat(row)
+    edits: dict[Any, Any] = {**treated.edits}
     if column and isinstance(row, dict):
-        text = patched(text, edits | {(COLUMN,): treated.account})
-    else:
-        text = patched(text, edits)
-    if not column:
-        name = row.get("custom_id") if isinstance(row, dict) else None
-        parts["report"] = _line({"line": line.number, "custom_id": name} | treated.account)
-    if treated.status == "failed":
-        parts["errors"] = _error(line, treated)
-    return Written(treated, {"target": text.encode() + line.ending, **parts})
-
-
-def check_readable(path: Path) -> None:
-    """Raise ConfigError with the mend when a file is no JSONL."""
-    if not path.is_file():
-        raise ConfigError(f"{path} is {'not a file' if path.exists() else 'not there'}")
-    with path.open("rb") as file:
-        head = file.read(4)
-    for magic, what in _OTHERS.items():
-        if head.startswith(magic):
-            raise ConfigError(f"{path} must be JSONL in UTF-8, but is {what}")
+        edits[(COLUMN,)] = treated.account
+    name = row.get("custom_id") if isinstance(row, dict) else None
+    told = {"line": line.number, "custom_id": name} | treated.account
+    return Made(
+        target=(patched(text, edits).encode() + line.ending,),
+        errors=_error(line, treated) if treated.status == "failed" else b"",
+        report=b"" if column else error_line(told),
+        tally=Tally.of(line.number, row, treated),
+    )
 
 
 def _error(line: Line, treated: Treated) -> bytes:
     text = line.body.decode(errors="backslashreplace")
-    return _line({"line": line.number, "reason": treated.reason, "row": text})
+    return error_line({"line": line.number, "reason": treated.reason, "row": text})
 
 
-def _line(value: dict[str, Any]) -> bytes:
+def error_line(value: dict[str, Any]) -> bytes:
+    """A line of the files beside the target."""
     return json.dumps(value).encode() + b"\n"

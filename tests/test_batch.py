@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 import tersely
 from tersely.contracts import Context, StageModel
 from tersely.errors import ConfigError, UnknownName
-from tersely.middleware import batch as batch_module
+from tersely.middleware import batch_run as batch_module
 from tersely.middleware.batch import BatchJob, BatchSummary, batch
-from tersely.middleware.rows import RowOptimizer, Text
+from tersely.middleware.row_shapes import Text
+from tersely.middleware.rows import RowOptimizer
 from tersely.prompt import KINDS, Kind, Prompt
 
 
@@ -65,7 +66,8 @@ if len(sys.argv) > 3:
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
 pipeline = tersely.Pipeline(Slow(), model="gpt-4o")
-done = BatchJob(source=Path(sys.argv[1]), target=Path(sys.argv[2]), pipeline=pipeline).run()
+source, target = sys.argv[1:3]
+done = BatchJob(source=source, target=target, pipeline=pipeline, block=4).run()
 print(done.message, file=sys.stderr)
 sys.exit(done.exit_code)
 '''
@@ -493,8 +495,9 @@ def test_the_source_is_never_written(folder: Path) -> None:
     ("head", "told"),
     [
         ("{}".encode("utf-16"), "UTF-16: save it as UTF-8"),
-        (b"\x1f\x8b\x08\x00", "gzip: unpack it"),
-        (b"PAR1....", "Parquet"),
+        (b"\x1f\x8b\x08\x00", "can't be read after line 0: it ends in the middle"),
+        (b"\x1f\x8b\x08" + b"\0" * 7 + b"\xff" * 9, "after line 0: it is damaged"),
+        (b"PAR1....", "a parquet source can't be written as jsonl"),
     ],
 )
 def test_files_that_are_no_jsonl(folder: Path, head: bytes, told: str) -> None:
@@ -539,7 +542,7 @@ def test_settings_that_can_not_work(folder: Path, wrong: dict[str, Any], told: s
 
 
 def test_an_unknown_format_names_the_nearest() -> None:
-    from tersely.middleware.rows import format_of
+    from tersely.middleware.row_shapes import format_of
 
     with pytest.raises(UnknownName, match="nearest: openai-batch"):
         format_of(iter(()), "openai")  # type: ignore[arg-type]
@@ -651,7 +654,7 @@ def test_kill_9_at_any_moment(folder: Path, whole: dict[str, bytes]) -> None:
     assert outputs(folder) == whole
 
 
-def test_sigint_ends_after_the_row_in_hand(folder: Path, whole: dict[str, bytes]) -> None:
+def test_sigint_ends_after_the_block_in_hand(folder: Path, whole: dict[str, bytes]) -> None:
     running = Slowly(folder)
     assert running.rows(5)
     code, said = running.end(signal.SIGINT)
@@ -659,7 +662,7 @@ def test_sigint_ends_after_the_row_in_hand(folder: Path, whole: dict[str, bytes]
     assert "run the same job again to go on from there" in said
     assert "Traceback" not in said
     mark = json.loads((folder / "out.jsonl.journal").read_text())
-    assert 5 <= mark["done"] + mark["failed"] < len(ROWS_TO_KILL)
+    assert 5 <= mark["tally"]["done"] + mark["tally"]["failed"] < len(ROWS_TO_KILL)
     assert mark["sizes"]["target"] == (folder / "out.jsonl").stat().st_size
     assert Slowly(folder).end()[0] == 0
     assert outputs(folder) == whole

@@ -1,0 +1,94 @@
+"""Jobs over several files: what a folder or a pattern names, each written under its own name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tersely.errors import ConfigError
+from tersely.middleware import places
+from tersely.middleware.batch import BatchJob, BatchSummary
+from tersely.middleware.files import is_dataset, kind_of
+from tersely.middleware.tally import Tally
+
+BESIDE = (".errors.jsonl", ".report.jsonl")
+"""How files end that a job writes beside its target."""
+
+SPLITS = "dataset_dict.json"
+"""Beside datasets that are the splits of one, the file that names them."""
+
+
+def run_all(source: str | Path, target: str | Path, settings: Mapping[str, Any]) -> BatchSummary:
+    """Run the job of each file that a source names, one after the other.
+
+    `limit` is for all of them together. SIGINT ends them all, and the next run goes on there.
+    """
+    done: list[BatchSummary] = []
+    limit = settings.get("limit")
+    for name, place in pairs(str(source), str(target)):
+        left = None if limit is None else limit - sum(one.rows for one in done)
+        job = BatchJob(**{**settings, "source": name, "target": place, "limit": left})
+        done.append(job.run())
+        if not done[-1].finished:
+            break
+    _copy_splits(str(source), str(target))
+    return together(done)
+
+
+def pairs(source: str, target: str) -> list[tuple[str, str]]:
+    """The files that a source names, each with its target. Raises ConfigError with the mend."""
+    several = places.is_pattern(source) or (places.is_folder(source) and not is_dataset(source))
+    if not several:
+        into = target.endswith("/") or (places.is_folder(target) and not is_dataset(target))
+        return [(source, places.below(target, _last(source)) if into else target)]
+    if kind_of(target)[0]:
+        raise ConfigError(f"several files go to a folder, was {target}")
+    given = [
+        (place, name)
+        for place, name in places.found(source, is_dataset)
+        if (places.is_pattern(source) or _is_data(place)) and not _within(place, target)
+    ]
+    if not given:
+        raise ConfigError(f"{source} names no files that can be read")
+    return [(place, places.below(target, name)) for place, name in given]
+
+
+def together(done: Sequence[BatchSummary]) -> BatchSummary:
+    """The account of several jobs."""
+    if len(done) == 1:
+        return done[0]
+    sums = ("rows", "done", "failed", "skipped", "before", "after", "seconds")
+    return BatchSummary(
+        **{name: sum(getattr(one, name) for one in done) for name in sums},
+        finished=all(one.finished for one in done),
+        interrupted=any(one.interrupted for one in done),
+        max_error_rate=done[0].max_error_rate,
+        tally=Tally.total(one.tally for one in done),
+    )
+
+
+def _is_data(place: str) -> bool:
+    """Whether a file in a folder is meant: by its name, or since it is a dataset."""
+    return (kind_of(place)[0] is not None and not place.endswith(BESIDE)) or is_dataset(place)
+
+
+def _within(place: str, target: str) -> bool:
+    """Whether a file lies in the folder that is written to."""
+    if places.is_remote(place) or places.is_remote(target):
+        return place.startswith(f"{target.rstrip('/')}/")
+    return Path(place).resolve().is_relative_to(Path(target).resolve())
+
+
+def _last(place: str) -> str:
+    return place.rstrip("/").rpartition("/")[2]
+
+
+def _copy_splits(source: str, target: str) -> None:
+    """Let datasets that are the splits of one be so again."""
+    if places.is_pattern(source) or not places.is_folder(source):
+        return
+    if places.exists(named := places.below(source, SPLITS)):
+        with places.opened(named) as file:
+            data = file.read()
+        places.write(data, places.below(target, SPLITS))

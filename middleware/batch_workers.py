@@ -1,0 +1,160 @@
+"""Who does the work of a job: this process, or several that each load the models once."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from typing import Any
+
+from tersely.errors import ConfigError
+from tersely.middleware.files import Block, Files, Made, total
+from tersely.middleware.rows import RowOptimizer, Treated
+
+AHEAD = 3
+"""So many blocks are handed out for each worker."""
+
+DIED = "the worker died at this row"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What is done with a block, wherever it is done. `column`: rows get the account as one."""
+
+    files: Files
+    optimizer: RowOptimizer
+    column: bool
+
+    def __call__(self, block: Block) -> Made:
+        """Treat every row. A row that can't even be written fails, and no other with it."""
+        try:
+            return self.files.treat(block, self.optimizer, column=self.column)
+        except Exception as error:
+            if block.rows == 1:
+                return self.failed(block, f"{type(error).__name__}: {error}")
+            return total([self(one) for one in self.files.alone(block)])
+
+    def failed(self, block: Block, reason: str) -> Made:
+        """What is written when a row can't be treated at all."""
+        lost = Treated(status="failed", reason=reason)
+        return self.files.treat(block, lambda _: lost, column=self.column)
+
+
+Done = tuple[Block, Made]
+
+
+def here(work: Work, blocks: Iterable[Block]) -> Iterator[Done]:
+    """Do the work in this process."""
+    return ((block, work(block)) for block in blocks)
+
+
+class Workers:
+    """Processes that share a job's work. Results come in the order of the blocks.
+
+    A worker that dies is replaced, and its blocks are done again, row by row: the row that kills
+    it anew fails. Raises ConfigError when the pipeline can't be sent to another process.
+    """
+
+    def __init__(self, work: Work, count: int) -> None:
+        self.work = work
+        self.count = count
+        try:
+            self.told = pickle.dumps(work)
+        except Exception as error:  # whatever it holds may refuse in its own way
+            raise ConfigError(f"workers need a pipeline that can be pickled: {error}") from error
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __call__(self, blocks: Iterable[Block]) -> Iterator[Done]:
+        waiting: deque[tuple[Block, Future[Made]]] = deque()
+        try:
+            for block in blocks:
+                waiting.append((block, self._sent(block)))
+                if len(waiting) >= AHEAD * self.count:
+                    yield self._next(waiting)
+        except ConfigError:  # the source is torn: what was read before that counts
+            yield from self._rest(waiting)
+            raise
+        yield from self._rest(waiting)
+
+    def close(self) -> None:
+        """End the processes, without waiting for what nobody asks for any more."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def _rest(self, waiting: deque[tuple[Block, Future[Made]]]) -> Iterator[Done]:
+        while waiting:
+            yield self._next(waiting)
+
+    def _next(self, waiting: deque[tuple[Block, Future[Made]]]) -> Done:
+        block, future = waiting.popleft()
+        try:
+            return block, future.result()
+        except BrokenProcessPool:
+            self.close()
+            made = total([self._alone(one) for one in self.work.files.alone(block)])
+            again = [(later, self._again(later, future)) for later, future in waiting]
+            waiting.clear()
+            waiting.extend(again)
+            return block, made
+
+    def _again(self, block: Block, future: Future[Made]) -> Future[Made]:
+        """What a block comes to: done again, unless it was done before the worker died."""
+        done = future.done() and future.exception() is None
+        return future if done else self._sent(block)
+
+    def _alone(self, row: Block) -> Made:
+        """Treat one row while nothing else runs, so that a death is its own."""
+        try:
+            return self._sent(row).result()
+        except BrokenProcessPool:
+            self.close()
+            return self.work.failed(row, DIED)
+
+    def _sent(self, block: Block) -> Future[Made]:
+        try:
+            return self._running().submit(_treated, block)
+        except BrokenProcessPool:  # told when it is asked for; the others are sent again then
+            broken: Future[Made] = Future()
+            broken.set_exception(BrokenProcessPool("a worker died"))
+            return broken
+
+    def _running(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            threads = max(1, (os.cpu_count() or 1) // self.count)
+            # spawned, not forked: a forked process can't go on with torch's threads
+            self._pool = ProcessPoolExecutor(
+                self.count, get_context("spawn"), _begin, (self.told, threads)
+            )
+        return self._pool
+
+
+_work: Work | None = None
+"""In a worker: what it does."""
+
+
+def _begin(told: bytes, threads: int) -> None:
+    """Make a process ready. Ctrl-C is for the one that started it, with which it ends."""
+    global _work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
+    _work = pickle.loads(told)
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def _treated(block: Block) -> Made:
+    if _work is None:
+        raise RuntimeError("a worker that was not made ready can't work")
+    return _work(block)

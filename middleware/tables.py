@@ -1,0 +1,270 @@
+"""Rows of typed columns: Parquet, Arrow, and datasets as Hugging Face's library saves them.
+
+What is written grows as a file of whole pieces, each a table by itself, and becomes the target at
+the end: a Parquet or Arrow file can't be gone on with once it was begun.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tersely.errors import ConfigError, require
+from tersely.middleware import places
+from tersely.middleware.adapters import put
+from tersely.middleware.dataset_folder import DATA, described, parts_of, write_about
+from tersely.middleware.files import COLUMN, At, Block, Kind, Made, Treat
+from tersely.middleware.jsonl import error_line
+from tersely.middleware.places import Codec
+from tersely.middleware.rows import Treated
+from tersely.middleware.tally import Tally
+
+GROUP = 64 << 20
+"""A row group of the target has about so many bytes."""
+
+LENGTH = 8
+"""A piece begins with its length, in so many bytes."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A Parquet file, an Arrow file or a dataset on disk, written as any of the three.
+
+    Every column keeps its type, and the values that did not change theirs.
+    """
+
+    source: str
+    kind: Kind
+    made: Kind
+    codec: Codec = ""
+    grows: bool = False
+    has_column: bool = True
+
+    def parts(self) -> list[str]:
+        return parts_of(self.source) if self.kind == "dataset" else [self.source]
+
+    def head(self) -> bytes:
+        return b""
+
+    def blocks(self, at: At, rows: int) -> Iterator[Block]:
+        done, total = at.offset, self._rows or 1
+        for batch in self._batches(at.offset, rows):
+            for start in range(0, batch.num_rows, rows):
+                part = batch.slice(start, rows)
+                done += part.num_rows
+                yield Block(
+                    data=_packed(part), rows=part.num_rows, end=At(done, done), share=done / total
+                )
+
+    def rows(self, block: Block, /) -> Iterator[Any]:
+        yield from _unpacked(block.data).to_pylist()
+
+    def alone(self, block: Block, /) -> Iterator[Block]:
+        table = _unpacked(block.data)
+        first = block.end.line - block.rows
+        for at in range(block.rows):
+            row = table.slice(at, 1).combine_chunks().to_batches()[0]
+            yield Block(data=_packed(row), rows=1, end=At(first + at + 1, first + at + 1))
+
+    def treat(self, block: Block, treat: Treat, *, column: bool) -> Made:
+        table = _unpacked(block.data)
+        rows = table.to_pylist()
+        treated = [treat(row) for row in rows]
+        numbered = list(enumerate(zip(rows, treated, strict=True), block.end.line - block.rows + 1))
+        errors = (_error(n, row, one) for n, (row, one) in numbered if one.status == "failed")
+        batches = _edited(table, treated).combine_chunks().to_batches()
+        return Made(
+            target=tuple(_piece(batch) for batch in batches),
+            errors=b"".join(errors),
+            tally=Tally.total(Tally.of(n, row, one) for n, (row, one) in numbered),
+        )
+
+    def finish(self, grown: Path, target: Path) -> None:
+        schema = with_column(self.schema)
+        if self.made == "dataset":
+            target.mkdir(parents=True, exist_ok=True)
+            write_about(self.source if self.kind == "dataset" else "", target, schema)
+            target = target / DATA
+        with _writer(target, self.made, schema, self._compression) as write:
+            for table in _grouped(_pieces(grown)):
+                write(table.cast(schema))
+
+    @cached_property
+    def schema(self) -> Any:
+        """The columns of the source. Raises ConfigError when it can't be read."""
+        with _reading(self.source):
+            if self.kind == "parquet":
+                with places.opened(self.source) as file:
+                    return _parquet().ParquetFile(file).schema_arrow
+            with places.opened(self.parts()[0]) as file:
+                return _arrow_reader(file).schema
+
+    @cached_property
+    def _rows(self) -> int:
+        """How many rows there are, where that is known; else 0."""
+        if self.kind != "parquet":
+            return 0
+        with _reading(self.source), places.opened(self.source) as file:
+            return int(_parquet().ParquetFile(file).metadata.num_rows)
+
+    @cached_property
+    def _compression(self) -> str:
+        """How the columns of the source are packed, which the target keeps."""
+        if self.kind != "parquet":
+            return "snappy"
+        with places.opened(self.source) as file:
+            about = _parquet().ParquetFile(file).metadata
+            known = about.num_row_groups and about.num_columns
+            named = about.row_group(0).column(0).compression if known else "SNAPPY"
+        return "none" if named == "UNCOMPRESSED" else str(named).lower()
+
+    def _batches(self, start: int, rows: int) -> Iterator[Any]:
+        """The rows from one on."""
+        passed = 0
+        with _reading(self.source):
+            for batch in self._groups(rows) if self.kind == "parquet" else self._streamed():
+                skipped = min(max(start - passed, 0), batch.num_rows)
+                passed += batch.num_rows
+                if skipped < batch.num_rows:
+                    yield batch.slice(skipped)
+
+    def _streamed(self) -> Iterator[Any]:
+        for part in self.parts():
+            with places.opened(part) as file:
+                reader = _arrow_reader(file)
+                count = getattr(reader, "num_record_batches", None)
+                yield from reader if count is None else map(reader.get_batch, range(count))
+
+    def _groups(self, rows: int) -> Iterator[Any]:
+        with places.opened(self.source) as file:
+            yield from _parquet().ParquetFile(file).iter_batches(batch_size=rows)
+
+
+def with_column(schema: Any) -> Any:
+    """The columns with that of the account, which takes the place of one of its name."""
+    at = schema.get_field_index(COLUMN)
+    schema = schema if at < 0 else schema.remove(at)
+    return described(schema.append(_arrow().field(COLUMN, _account())))
+
+
+def _account() -> Any:
+    pa = _arrow()
+    texts = [(name, pa.string()) for name in ("path", "kind", "stage", "action", "reason")]
+    counts = [("before", pa.int64()), ("after", pa.int64())]
+    decisions = ("decisions", pa.list_(pa.struct([*texts, *counts])))
+    return pa.struct([*counts, ("status", pa.string()), ("reason", pa.string()), decisions])
+
+
+def _edited(table: Any, treated: list[Treated]) -> Any:
+    """The table with what became of its texts, and the column of accounts."""
+    touched = {str(path[0]) for one in treated for path in one.edits}
+    for name in touched:
+        at = table.schema.get_field_index(name)
+        values = [
+            _renewed(name, value, one)
+            for value, one in zip(table.column(at).to_pylist(), treated, strict=True)
+        ]
+        field = table.schema.field(at)
+        table = table.set_column(at, field, _arrow().array(values, type=field.type))
+    column = _arrow().array([one.account for one in treated], type=_account())
+    old = table.schema.get_field_index(COLUMN)
+    table = table if old < 0 else table.remove_column(old)
+    return table.append_column(_arrow().field(COLUMN, _account()), column)
+
+
+def _renewed(name: str, value: Any, treated: Treated) -> Any:
+    """The value of a column with the texts that changed in it."""
+    for path, text in treated.edits.items():
+        if path[0] == name:
+            value = put(value, path[1:], text)
+    return value
+
+
+def _error(number: int, row: Any, treated: Treated) -> bytes:
+    text = json.dumps(row, default=str, ensure_ascii=False)
+    return error_line({"line": number, "reason": treated.reason, "row": text})
+
+
+def _packed(batch: Any) -> bytes:
+    """Rows as a stream of their own, dictionaries and all."""
+    made = _arrow().BufferOutputStream()
+    with _arrow().ipc.new_stream(made, batch.schema) as stream:
+        stream.write_batch(batch)
+    return bytes(made.getvalue())
+
+
+def _unpacked(data: bytes) -> Any:
+    with _arrow().ipc.open_stream(data) as stream:
+        return stream.read_all()
+
+
+def _piece(batch: Any) -> bytes:
+    data = _packed(batch)
+    return len(data).to_bytes(LENGTH) + data
+
+
+def _pieces(grown: Path) -> Iterator[Any]:
+    """The tables that were written in a row."""
+    with grown.open("rb") as file:
+        while length := file.read(LENGTH):
+            yield _unpacked(file.read(int.from_bytes(length)))
+
+
+def _grouped(tables: Iterator[Any]) -> Iterator[Any]:
+    """Tables joined until each has the size of a row group."""
+    held: list[Any] = []
+    for table in tables:
+        held.append(table)
+        if sum(one.nbytes for one in held) > GROUP:
+            yield _arrow().concat_tables(held).combine_chunks()
+            held = []
+    if held:
+        yield _arrow().concat_tables(held).combine_chunks()
+
+
+@contextmanager
+def _writer(target: Path, kind: Kind, schema: Any, compression: str) -> Iterator[Any]:
+    """What adds a table to a new file."""
+    if kind == "parquet":
+        with _parquet().ParquetWriter(target, schema, compression=compression) as file:
+            yield file.write_table
+    else:
+        ipc = _arrow().ipc
+        begin = ipc.new_file if kind == "arrow" else ipc.new_stream
+        with target.open("wb") as out, begin(out, schema) as stream:
+            yield stream.write_table
+
+
+@contextmanager
+def _reading(source: str) -> Iterator[None]:
+    """Turn what Arrow raises about a file into a ConfigError."""
+    pa = _arrow()
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, EOFError) as error:
+        raise ConfigError(f"{source} can't be read: {error}") from error
+
+
+def _arrow_reader(file: BinaryIO) -> Any:
+    """The reader of an Arrow file, or of a stream, which has no index of what is in it."""
+    pa = _arrow()
+    magic = file.read(6)
+    file.seek(0)
+    return pa.ipc.open_file(file) if magic == b"ARROW1" else pa.ipc.open_stream(file)
+
+
+def _arrow() -> Any:
+    require("pyarrow", extra="batch")
+    import_module("pyarrow.ipc")
+    return import_module("pyarrow")
+
+
+def _parquet() -> Any:
+    require("pyarrow", extra="batch")
+    return import_module("pyarrow.parquet")

@@ -1,0 +1,186 @@
+"""The account of many rows: how large they were and are, what was saved, and what went wrong.
+
+It takes the same room however many rows there are, and accounts of parts add up to that of all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from tersely.middleware.adapters import look
+from tersely.middleware.rows import Treated
+from tersely.report import spell
+
+SHOWN = 10
+"""So many of the slowest and of the most-changed rows are kept."""
+
+LETTERS = 2_000
+"""From so many letters on, a text that is kept is cut."""
+
+REASONS = 50
+"""So many different reasons are told apart."""
+
+OTHER = "other reasons"
+
+
+class Seen(BaseModel):
+    """A row that is worth a look: its tokens, its time, and the texts that changed in it.
+
+    `texts` are the place, the old and the new text of each; long ones are cut.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    line: int
+    name: str = ""
+    before: int
+    after: int
+    ms: float
+    texts: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def saved(self) -> int:
+        """Tokens that went."""
+        return self.before - self.after
+
+
+class Tally(BaseModel):
+    """What many rows come to.
+
+    `before` and `after` are tokens, `ms` is the time that the rows took by themselves. `sizes` and
+    `made` count rows by tokens before and after, `shares` by what is left of them in per cent;
+    `kinds` and `stages` are the tokens saved in texts of each kind and by each stage.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    done: int = 0
+    failed: int = 0
+    compressed: int = 0
+    before: int = 0
+    after: int = 0
+    ms: float = 0.0
+    sizes: Mapping[int, int] = {}
+    made: Mapping[int, int] = {}
+    shares: Mapping[int, int] = {}
+    kinds: Mapping[str, int] = {}
+    stages: Mapping[str, int] = {}
+    reasons: Mapping[str, int] = {}
+    slowest: tuple[Seen, ...] = ()
+    changed: tuple[Seen, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Rows that were read, good and bad ones."""
+        return self.done + self.failed
+
+    @classmethod
+    def of(cls, line: int, row: Any, treated: Treated) -> Self:
+        """The account of one row."""
+        failed = treated.status == "failed"
+        before, after = treated.before or 0, treated.after or 0
+        seen = Seen(
+            line=line,
+            name=_name(row),
+            before=before,
+            after=after,
+            ms=treated.ms,
+            texts=tuple(_texts(row, treated)),
+        )
+        counted = treated.before is not None
+        return cls(
+            done=int(not failed),
+            failed=int(failed),
+            compressed=int(treated.status == "compressed"),
+            before=before,
+            after=after,
+            ms=treated.ms,
+            sizes={bin_of(before): 1} if counted else {},
+            made={bin_of(after): 1} if counted else {},
+            shares={min(100 * after // before, 100): 1} if before else {},
+            kinds=_saved((one.kind, one.before - one.after) for one in treated.decisions),
+            stages=_saved((one.stage, one.before - one.after) for one in treated.decisions),
+            reasons={treated.reason[:200]: 1} if failed else {},
+            slowest=(seen,),
+            changed=(seen,) if treated.edits else (),
+        )
+
+    @classmethod
+    def total(cls, tallies: Iterable[Tally]) -> Tally:
+        """The account of all."""
+        return reduce(lambda one, more: one.plus(more), tallies, Tally())
+
+    def plus(self, more: Tally) -> Tally:
+        """The account of these rows and more of them."""
+        sums: dict[str, Any] = {n: getattr(self, n) + getattr(more, n) for n in NUMBERS}
+        return Tally(
+            **sums | {n: _merged(getattr(self, n), getattr(more, n)) for n in TABLES},
+            reasons=_commonest(_merged(self.reasons, more.reasons)),
+            slowest=_top(self.slowest, more.slowest, "ms"),
+            changed=_top(self.changed, more.changed, "saved"),
+        )
+
+
+NUMBERS = ("done", "failed", "compressed", "before", "after", "ms")
+TABLES = ("sizes", "made", "shares", "kinds", "stages")
+
+
+def bin_of(tokens: int) -> int:
+    """The size class of so many tokens: two for each doubling. Class 0 is nothing at all."""
+    if tokens < 1:
+        return 0
+    power = tokens.bit_length() - 1
+    return 1 + 2 * power + (tokens * 2 >= 3 << power)
+
+
+def bin_start(size_class: int) -> int:
+    """The fewest tokens of a size class."""
+    if size_class == 0:
+        return 0
+    power, upper = divmod(size_class - 1, 2)
+    return -(-(3 << power) // 2) if upper else 1 << power
+
+
+def _name(row: Any) -> str:
+    named = row.get("custom_id", row.get("id", "")) if isinstance(row, Mapping) else ""
+    return str(named)[:80]
+
+
+def _texts(row: Any, treated: Treated) -> Iterable[tuple[str, str, str]]:
+    for path, text in treated.edits.items():
+        if isinstance(text, str):  # a list whose older messages became one is not shown
+            yield spell(path), _cut(str(look(row, path))), _cut(text)
+
+
+def _cut(text: str) -> str:
+    text = text.encode(errors="replace").decode()  # half a surrogate is no text for JSON
+    return text if len(text) <= LETTERS else f"{text[:LETTERS]}…"
+
+
+def _saved(told: Iterable[tuple[str, int]]) -> dict[str, int]:
+    saved: Counter[str] = Counter()
+    for name, tokens in told:
+        saved[name] += tokens
+    return {name: tokens for name, tokens in saved.items() if tokens}
+
+
+def _merged(one: Mapping[Any, int], more: Mapping[Any, int]) -> dict[Any, int]:
+    return {key: one.get(key, 0) + more.get(key, 0) for key in {**one, **more}}
+
+
+def _commonest(reasons: Mapping[str, int]) -> dict[str, int]:
+    if len(reasons) <= REASONS:
+        return {**reasons}
+    known = {reason: count for reason, count in reasons.items() if reason != OTHER}
+    kept = dict(sorted(known.items(), key=lambda item: -item[1])[: REASONS - 1])
+    return kept | {OTHER: sum(reasons.values()) - sum(kept.values())}
+
+
+def _top(one: Sequence[Seen], more: Sequence[Seen], by: str) -> tuple[Seen, ...]:
+    ranked = sorted((*one, *more), key=lambda seen: -getattr(seen, by))
+    return tuple(ranked[:SHOWN])

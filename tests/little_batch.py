@@ -1,0 +1,45 @@
+"""Stages for tests of batch jobs, where another process can find them."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import ClassVar
+
+from tersely.contracts import Context, StageModel
+from tersely.prompt import KINDS, Kind, Prompt
+
+
+class Half(StageModel):
+    """Keeps the first half of every open text's letters."""
+
+    name: ClassVar[str] = "half"
+    kinds: tuple[Kind, ...] = KINDS
+
+    def __call__(self, prompt: Prompt, context: Context, /) -> Prompt:
+        texts = {i: prompt.segments[i].text for i in prompt.open}
+        return prompt.with_texts({i: text[: (len(text) + 1) // 2] for i, text in texts.items()})
+
+
+class Deadly(Half):
+    """Half, but ends its process at a text with `die` in it, and once at one with `faint`.
+
+    `grave` is a file by which it knows that it fainted before. `seconds` is what a prompt takes.
+    """
+
+    name: ClassVar[str] = "deadly"
+    grave: str
+    seconds: float = 0.0
+
+    def __call__(self, prompt: Prompt, context: Context, /) -> Prompt:
+        time.sleep(self.seconds)
+        text = prompt.text
+        if "die" in text:
+            os._exit(9)
+        if "faint" in text and not Path(self.grave).exists():
+            Path(self.grave).touch()
+            os._exit(9)
+        if "explode" in text:
+            raise RuntimeError("exploded")
+        return super().__call__(prompt, context)
