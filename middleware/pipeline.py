@@ -196,16 +196,10 @@ def _by_form(kinds: tuple[Kind, ...], share: float, floor: int) -> dict[str, Any
 PIPELINES: dict[str, dict[str, Any]] = {
     "auto": _by_form(CAREFUL, 0.5, 300),
     "bold": _by_form(BOLD, 0.25, 100),
-    "default": {
-        "stages": ({"query": {"encoder": "", "order": "kept"}},),
-        "budget": 0.5,
-        "floor": 300,
-        "fallback": "truncate",
-    },
+    "default": _by_form(CAREFUL, 0.5, 300),
 }
-"""Pipelines by name. The default takes tool output and long context only, needs no model, and
-moves nothing. `auto` does what it does, and takes texts apart by their form first; `bold` takes
-shorter texts, examples and history too, and leaves half as much."""
+"""Pipelines by name. The default is `auto`: it takes tool output and long context only, needs no
+model, and moves nothing. `bold` takes shorter texts, examples and history too, and leaves half."""
 
 
 def pipeline_of(source: Pipeline | str | Stage | Sequence[Any] | Path) -> Pipeline:
