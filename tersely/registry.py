@@ -25,6 +25,7 @@ GROUP = "tersely.stages"
 STAGES: dict[str, str] = {
     "attention": "tersely.compressors.attention:Attention",
     "auto": "tersely.compressors.auto:Auto",
+    "autocompressor": "tersely.compressors.autocompressor:AutoCompressor",
     "cached": "tersely.compressors.cached:Cached",
     "code": "tersely.compressors.code:Code",
     "cot_influx": "tersely.compressors.cot_influx:CoTInflux",
@@ -32,7 +33,9 @@ STAGES: dict[str, str] = {
     "dynaicl": "tersely.compressors.dynaicl:DynaICL",
     "ensemble": "tersely.compressors.ensemble:Ensemble",
     "extractive": "tersely.compressors.extractive:Extractive",
+    "gist": "tersely.compressors.gist:Gist",
     "html": "tersely.compressors.html:Html",
+    "icae": "tersely.compressors.icae:Icae",
     "json": "tersely.compressors.json_stage:Json",
     "lexical": "tersely.compressors.lexical:Lexical",
     "llmlingua": "tersely.compressors.llmlingua:LLMLingua",

@@ -24,6 +24,7 @@ CACHE = TemporaryDirectory(prefix="tersely-cache-")
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "attention": ({}, {"unit": "word", "reach": 0}),
     "auto": ({}, {"lossless": True}),
+    "autocompressor": ({"model": "a writer"}, {"model": "a writer", "kinds": ("instruction",)}),
     "cached": (
         {"recipe": "lexical", "megabytes": 0},
         {"recipe": {"truncate": {"unit": "paragraph"}}, "folder": CACHE.name},
@@ -43,6 +44,8 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "html": ({}, {"lossless": True}),
     "json": ({}, {"lossless": True, "tables": False}),
     "lexical": ({}, {"unit": "paragraph", "document": 0, "fill": None}),
+    "gist": ({"model": "a writer"}, {"model": "a writer", "kinds": ("instruction",)}),
+    "icae": ({"model": "a writer"}, {"model": "a writer", "precision": "float32"}),
     "llmlingua": ({}, {"unit": "token", "coarse": 1}),
     "llmlingua2": (
         {"model": "tiny_classifier"},
@@ -82,7 +85,7 @@ MADE: dict[str, str] = {}
 """Folders that fixtures make, by the name that stands for them in the settings."""
 
 NEEDS_A_MODEL = {"dynaicl", "llmlingua", "longllmlingua", "recomp", "selective_context"}
-KEEPS_EVERYTHING = {"none", "soft"}
+KEEPS_EVERYTHING = {"none", "soft", "autocompressor", "gist", "icae"}
 HAS_A_BUDGET_OF_ITS_OWN = {"pcrl", "ratios"}
 KEEPS_PROSE = {"auto", "code", "diff", "html", "json", "logs", "markdown", "rows", "search_hits"}
 """Stages that shorten texts of a form of their own, and leave all others."""
