@@ -37,7 +37,7 @@ LEARNED: Sequence[tuple[Form, int]] = (
 """Forms and sizes, the most wanted ones first."""
 
 STARTS: Sequence[Start] = ("averaged", "matched")
-OWN = 48
+OWN = 24
 """Turns that the model makes itself."""
 
 ANSWER = 40

@@ -17,7 +17,7 @@ from benchmarks.harness import read_lines
 
 QUESTIONS = Path(__file__).with_name("soft_questions.json")
 SHOTS = 8
-LEARNED, HELD = 48, 24
+LEARNED, HELD = 40, 24
 """Turns to learn from, and to measure with, of each prompt."""
 
 SPLIT = 25
@@ -81,7 +81,7 @@ def _shots(data: Path) -> Fixed:
         Fact(FORM.format_map(row), f"####{row['answer'].rpartition('####')[2]}") for row in first
     ]
     text = "\n\n".join((ASKED, *shown))
-    return Fixed("shots", text, rest[:LEARNED], rest[-HELD:], results, 160)
+    return Fixed("shots", text, rest[:LEARNED], rest[-HELD:], results, 120)
 
 
 def _reference(written: dict[str, Any]) -> Fixed:

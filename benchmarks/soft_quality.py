@@ -2,8 +2,7 @@
 
 What it would say after each held-out turn is its own greedy answer to the full prompt. That answer
 is read again after what is shorter, and its next-token distributions are compared at every token
-of it: in float32, so that rounding plays no part. Facts are asked for one by one, as an engine
-answers by itself.
+of it, in the precision in which the engine calculates. Facts are asked for one by one.
 """
 
 from __future__ import annotations
@@ -66,8 +65,8 @@ class Measured:
         )
 
     def _made(self, method: str, stands: Stands, tokens: int) -> Found:
-        pairs = zip(self._full, self._scores(stands), strict=True)
-        turns = [_compared(full, short) for full, short in pairs]
+        found = self._full if stands == self.fixed.text else self._scores(stands)
+        turns = [_compared(full, short) for full, short in zip(self._full, found, strict=True)]
         return {
             "prompt": self.fixed.name,
             "method": method,
@@ -107,7 +106,7 @@ class Measured:
 
     def _scores(self, stands: Stands) -> Iterator[Tensor]:
         """Log-probabilities at each answer's tokens. Shape: tokens x vocabulary."""
-        lm, backend = causal_lm(MODEL, precision="float32"), LocalBackend(model=MODEL)
+        lm, backend = _lm(), LocalBackend(model=MODEL)
         requests = [asked(self.fixed, stands, turn, ANSWER) for turn in self.turns]
         prompts = [backend.encode(request) for request in requests]
         yield from scores(lm, prompts, self._answers, places(requests[0], lm, MODEL))

@@ -59,7 +59,7 @@ def verdicts(target: Row) -> Iterator[str]:
             target[f"likest text of {size}"],
             target[f"same token over text of {size}"],
         )
-        told = "met" if more > 0 else f"missed by {-more:.3f}"
+        told = "met" if more > 0 else f"missed by {abs(more):.3f}"
         yield f"{name}: same token {more:+.3f} over {text} {size}, above 0: {told}"
 
 

@@ -1,7 +1,8 @@
 """The contract of all backends, kept by a real engine: see `make engines`.
 
 `TERSELY_ENGINE_URL` is where the engine's API begins, `TERSELY_ENGINE_MODEL` the model it serves
-and `TERSELY_ENGINE` its name; without them nothing is tested.
+and `TERSELY_ENGINE` its name; without them nothing is tested. `TERSELY_ENGINE_WEIGHTS` is the same
+model on this machine.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ import pytest
 from backend_contract import BackendContract, asked, one
 
 from tersely.backends.http import HttpBackend
+from tersely.backends.local import LocalBackend
+from tersely.contracts import Request
+from tersely.prompt import Prompt, Segment
+from tersely.soft import SoftPrompt
 from tersely.sot.probing import measured
+
+NOTE = "The kettle is blue. It holds 1.7 litres."
+WEIGHTS = os.environ.get("TERSELY_ENGINE_WEIGHTS", "smollm2")
+"""Where the engine's model lies on this machine."""
 
 URL = os.environ.get("TERSELY_ENGINE_URL", "")
 ENGINE = os.environ.get("TERSELY_ENGINE", "")
@@ -56,3 +65,22 @@ class TestEngine(BackendContract):
         profile = measured(answers, again=True)
         print(profile.model_dump_json(), profile.reason(*JOB))
         assert profile.pays(*JOB) is PAYS[ENGINE], profile.reason(*JOB)
+
+    @pytest.mark.parametrize("raw", [True, False], ids=["raw", "chat"])
+    def test_vectors_say_what_their_text_says(self, answers: HttpBackend, raw: bool) -> None:
+        if ENGINE != "vllm":
+            pytest.skip("takes no vectors here")
+        able = answers.model_copy(update={"can": answers.capabilities | {"embeds"}})
+        note = LocalBackend(model=WEIGHTS).embed(NOTE)
+        question = Segment(text=" What colour is the kettle?", kind="question")
+        soft = Segment(text="[note]", kind="soft", soft=SoftPrompt(note.vectors, able.model))
+        text, vectors = (
+            Request(prompt=Prompt((begin, question)), raw=raw, max_tokens=8)
+            for begin in (Segment(text=NOTE), soft)
+        )
+        (wanted,) = able.complete([text])
+        ways = [able.model_copy(update={"weights": WEIGHTS}), *([] if raw else [able])]
+        for way in ways:
+            (made,) = way.complete([vectors])
+            assert made.text == wanted.text
+            assert "".join(chunk.text for chunk in way.stream(vectors)) == wanted.text
