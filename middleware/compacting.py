@@ -120,8 +120,12 @@ class Compacting:
         )
 
     def _old(self, chat: Conversation, before: Held | None, gone: frozenset[int]) -> list[Segment]:
-        """What is to be compacted: the last summary, and what was said since."""
-        if before is None:
+        """What is to be compacted: all old turns, since the request still holds them.
+
+        Where a backend writes, it is the last summary and what was said since: nobody pays for the
+        same turns twice.
+        """
+        if before is None or self.context.backend is None:
             return chat.said(gone)
         return [Segment(text=before.text, kind="history"), *chat.said(gone - before.gone)]
 

@@ -49,7 +49,7 @@ class Compaction(BaseModel):
     early: float = Field(default=0.5, gt=0, le=1)
     later: float = Field(default=0, ge=0)
     least: float = Field(default=0.1, ge=0, lt=1)
-    to: float = Field(default=0.8, gt=0, le=1)
+    to: float = Field(default=0.9, gt=0, le=1)
     prices: str = ""
     writer: Any = Field(default="history", validate_default=True)
 
