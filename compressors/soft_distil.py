@@ -74,8 +74,8 @@ def divergence(found: Sequence[Tensor], lessons: Sequence[Lesson]) -> Tensor:
 class Student:
     """What stands in the place of a text while it is learned.
 
-    It is a start, and steps away from it in units of how far its values lie apart: one rate is
-    right for keys and values of all layers. For vectors, `before` is what stands before them.
+    It is a start, and steps away from it in units of how large the values of each channel are, so
+    that one rate is right for keys and values of all layers. Vectors stand behind `before`.
     """
 
     lm: CausalLM
@@ -122,7 +122,12 @@ class Student:
         return KVPrefix([(k[0], v[0]) for k, v in zip(parts[::2], parts[1::2], strict=True)], model)
 
     def _parts(self) -> list[Tensor]:
-        return [part + part.std() * self.module[str(i)] for i, part in enumerate(self.start)]
+        return [part + _sizes(part) * self.module[str(i)] for i, part in enumerate(self.start)]
+
+
+def _sizes(part: Tensor) -> Tensor:
+    """How large each channel is. Shape: (..., tokens, width) -> (..., 1, width)."""
+    return part.square().mean(dim=-2, keepdim=True).sqrt()
 
 
 def batches(sizes: Sequence[int], batch: int, seed: Sequence[int]) -> list[list[int]]:

@@ -22,7 +22,7 @@ Start = Literal["matched", "averaged", "first"]
 SINK = 1
 """Tokens at the beginning that keep a slot each: a head that finds nothing looks at the first."""
 
-RIDGE = 1e-2
+RIDGE = 1e-3
 """How much what is fitted is held to what it was, in units of the mean of the squares."""
 
 UNSEEN = 1e-4
