@@ -1,282 +1,225 @@
-"""Summaries of meetings beside their references, and what a small model invents in its own."""
+"""Summaries of meetings beside their references, and what a small model invents in its own.
+
+Every row is kept as soon as it is measured, so that the work can be stopped and resumed.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-import regex
 
-from benchmarks.harness import Options, Row, mean_interval, options, read_lines, save, show
-from tersely.compressors.sentences import vectors
-from tersely.compressors.summarise import Summarise
-from tersely.contracts import Context, Request
-from tersely.faithful import faithful
-from tersely.middleware.drive import drive
-from tersely.prompt import Prompt, Segment
-from tersely.registry import backend, stage
-from tersely.summaries import Summary
-from tersely.tokens import counter
-from tersely.units import split
+from benchmarks import summary_guard, summary_methods
+from benchmarks.harness import RESULTS, THREADS, Options, Row, mean_interval, save, show
+from benchmarks.summary_methods import COUNT, METHODS, OURS, Method
+from benchmarks.summary_scores import SCORES, check, scores
+from benchmarks.summary_sets import Item, few, items, sources
 
 RATIOS = (0.1, 0.2)
-QUESTIONS = 3
-"""Of each meeting: so many questions, the last of them about all of it."""
+GROUPS = ("words", "meaning", "models", "guard")
+TEXTS = 6
+"""Texts of each kind that the model tells of, at each temperature."""
 
-STAGES: dict[str, tuple[str, dict[str, Any]]] = {
-    "extractive (default)": ("extractive", {}),
-    "extractive, graph": ("extractive", {"centrality": "graph"}),
-    "extractive, by words": ("extractive", {"encoder": ""}),
-    "query": ("query", {}),
-    "truncate (lead)": ("truncate", {"unit": "sentence"}),
-    "random": ("random", {"unit": "sentence"}),
-    "none": ("none", {}),
-}
-OURS = "extractive (default)"
-LLMLINGUA = "llmlingua recipe"
-TEXTRANK = "TextRank (sumy)"
-FEW = 2
-"""Items for what takes minutes for one."""
-
-MEETINGS = 10
-ANSWERS = 8
-"""Meetings in all, and those that the model summarises the beginning of."""
-
-STRETCH = 400
-"""Words of a meeting that the model summarises."""
-
-NUMBER = regex.compile(r"\d+(?:[.,]\d+)*")
-NAME = regex.compile(r"(?<=[\p{Ll},;)]\s)\p{Lu}[\p{L}\p{N}]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A meeting, a question about it, and what people answered."""
-
-    meeting: str
-    question: str
-    answer: str
-
-
-def items(data: Path, quick: bool) -> list[Item]:
-    """Questions about every second meeting: settings were chosen on the others."""
-    rows = list(read_lines(data / "summ" / "qmsum_val.jsonl"))[1::2]
-    return [one for row in rows[: 2 if quick else MEETINGS] for one in _asked(row)]
-
-
-def _asked(row: Mapping[str, Any]) -> Iterator[Item]:
-    turns = row["meeting_transcripts"]
-    text = "\n".join(f"{turn['speaker']}: {turn['content'].strip()}" for turn in turns)
-    asked = [*row["specific_query_list"][: QUESTIONS - 1], *row["general_query_list"][:1]]
-    for one in asked:
-        yield Item(text, one["query"], one["answer"])
+Kept = dict[tuple[Any, ...], dict[str, Any]]
+"""What was measured, by what it was measured of."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print two tables and write `summary.json`."""
-    given = options(__doc__ or "", argv)
+    """Measure what is not measured yet, print tables and write `summary.json`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, help="folder of public evaluation sets")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where the results go")
+    parser.add_argument("--quick", action="store_true", help="two meetings")
+    parser.add_argument("--group", choices=GROUPS, action="append", help="only these methods")
+    parser.add_argument("--report", action="store_true", help="only sum up what was measured")
+    given = parser.parse_args(argv)
     if given.data is None:
         print("summary: needs --data, a folder with summ/qmsum_val.jsonl")
         return
     logging.disable(logging.INFO)  # rouge-score's logger wakes others
     chosen = items(given.data, given.quick)
-    table, paired = _extracts(chosen)
-    show("QMSum: summaries beside the references", table)
-    show(f"{OURS}, less the other, item by item", paired)
-    invented = _invented(given, chosen)
-    show("What SmolLM2 says that the text does not", invented)
-    save(
-        "summary",
-        given,
-        {
-            "items": len(chosen),
-            "meetings": len({one.meeting for one in chosen}),
-            "table": table,
-            "paired": paired,
-            "invented": invented,
-        },
-    )
+    file = _kept_at(given.quick)
+    if not given.report:
+        measure(given, chosen, file)
+    report(Options(given.data, given.out, given.quick), chosen, _known(file))
 
 
-def _extracts(chosen: Sequence[Item]) -> tuple[list[Row], list[Row]]:
-    table: list[Row] = []
-    paired: list[Row] = []
-    for ratio in RATIOS:
-        measured: dict[str, list[dict[str, float]]] = {}
-        for name, make in _methods().items():
-            some = chosen[::QUESTIONS][:FEW] if name == LLMLINGUA else chosen
-            measured[name] = [_measured(make, one, ratio) for one in some]
-            table.append(_row(name, ratio, measured[name]))
-            show(f"{ratio:.0%}", table[-1:])
-        for name, found in measured.items():
-            if name not in (OURS, "none"):
-                ours = measured[OURS]
-                ours = ours[::QUESTIONS][:FEW] if name == LLMLINGUA else ours
-                paired.append(_beside(name, ratio, ours, found))
-    return table, paired
+def measure(given: argparse.Namespace, chosen: Sequence[Item], file: Path) -> None:
+    """Measure what is lacking; one row for each item, method and ratio."""
+    import torch
+
+    torch.set_num_threads(THREADS)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    groups = given.group or GROUPS
+    with file.open("a", encoding="utf-8") as out:
+        for row in _new(given, chosen, _known(file), groups):
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            out.flush()
 
 
-Method = Callable[[Item, float], str]
+def _new(
+    given: argparse.Namespace, chosen: Sequence[Item], known: Kept, groups: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    quick = [method for method in METHODS if not method.few and method.group in groups]
+    for at, item in enumerate(chosen):
+        if at % 40 == 0:
+            print(f"summary: question {at + 1} of {len(chosen)}", flush=True)
+        for method in quick:
+            for ratio in RATIOS:
+                if (method.name, ratio, at) not in known:
+                    yield from _rows(method, ratio, {at: item})
+    for method in METHODS if "models" in groups else ():
+        for ratio in RATIOS if method.few else ():
+            places = few(list(chosen), 2 if given.quick else method.few)
+            left = {at: chosen[at] for at in places if (method.name, ratio, at) not in known}
+            if left:
+                print(f"summary: {method.name} at {ratio:.0%}", flush=True)
+                yield from _rows(method, ratio, left)
+    if "guard" in groups:
+        yield from _guarded(given, known)
 
 
-def _methods() -> dict[str, Method]:
-    made: dict[str, Method] = {name: _by_stage(*one) for name, one in STAGES.items()}
-    return {**made, TEXTRANK: _textrank, LLMLINGUA: _by_stage("llmlingua", {})}
-
-
-def _by_stage(name: str, settings: Mapping[str, Any]) -> Method:
-    one = stage(name, **settings)
-
-    def method(item: Item, ratio: float) -> str:
-        prompt = Prompt((Segment(text=item.meeting),), question=item.question)
-        context = Context(count=counter("gpt-4o"))
-        limit = int(context.tokens(prompt) * ratio)
-        return one(prompt, context.within(limit)).text
-
-    return method
-
-
-def _textrank(item: Item, ratio: float) -> str:
-    """The best sentences by sumy's ranking, as many as fit, in their order."""
-    texts, ranks = _ranked(item.meeting)
-    count = counter("gpt-4o")
-    left = int(count(item.meeting) * ratio)
-    kept: list[int] = []
-    for i in sorted(range(len(texts)), key=lambda i: -ranks[i]):
-        size = count(texts[i]) + 1
-        if size <= left:
-            kept.append(i)
-            left -= size
-    return "\n".join(texts[i] for i in sorted(kept))
-
-
-@cache
-def _ranked(meeting: str) -> tuple[list[str], list[float]]:
-    from sumy.models.dom import ObjectDocumentModel, Paragraph, Sentence
-    from sumy.summarizers.text_rank import TextRankSummarizer
-
-    class Words:
-        def to_words(self, text: str) -> tuple[str, ...]:
-            return tuple(regex.findall(r"\p{L}+", text))
-
-    texts = split(meeting, "sentence").texts
-    sentences = [Sentence(text, Words()) for text in texts]
-    ranking = TextRankSummarizer()
-    ranking.stop_words = ("the", "a", "an", "of", "to", "and", "in", "is", "it", "that", "i", "you")
-    found = ranking.rate_sentences(ObjectDocumentModel([Paragraph(sentences)]))
-    return texts, [found[one] for one in sentences]
-
-
-def _measured(make: Method, item: Item, ratio: float) -> dict[str, float]:
+def _rows(method: Method, ratio: float, work: Mapping[int, Item]) -> Iterator[dict[str, Any]]:
+    """What a method makes of some items, measured."""
     started = perf_counter()
-    made = make(item, ratio)
-    seconds = perf_counter() - started
-    count = counter("gpt-4o")
-    scores = _rouge().score(item.answer, made)
-    return {
-        "rouge1": scores["rouge1"].recall,
-        "rouge2": scores["rouge2"].recall,
-        "rougeL": scores["rougeL"].recall,
-        "rougeL_f": scores["rougeL"].fmeasure,
-        "similarity": _similarity(item.answer, made),
-        "kept": count(made) / count(item.meeting),
-        "seconds": seconds,
+    made = method.make([*work.values()], ratio)
+    seconds = (perf_counter() - started) / len(work)
+    for (at, item), text in zip(work.items(), made, strict=True):
+        row: dict[str, Any] = {"method": method.name, "ratio": ratio, "item": at}
+        row |= {**scores(item.answer, text), "kept": COUNT(text) / COUNT(item.meeting)}
+        if method.group == "models":
+            row |= {"seconds": seconds, "text": text}
+        if at == 0:
+            check(item.answer, text)
+        yield row
+    while summary_methods.OVERHEAD:
+        beside, model = summary_methods.OVERHEAD.pop()
+        yield {"overhead": ratio, "beside": beside, "model": model}
+
+
+def _guarded(given: argparse.Namespace, known: Kept) -> Iterator[dict[str, Any]]:
+    texts = sources(given.data, 2 if given.quick else TEXTS)
+    for temperature in summary_guard.TEMPERATURES:
+        for name in dict.fromkeys(one.set for one in texts):
+            if ("guard", name, temperature, 0) not in known:
+                print(f"summary: guard, {name} at {temperature}", flush=True)
+                own = [one for one in texts if one.set == name]
+                for at, row in enumerate(summary_guard.measured(own, temperature)):
+                    yield row | {"guard": at}
+
+
+def report(given: Options, chosen: Sequence[Item], known: Kept) -> None:
+    """Sum up what was measured."""
+    rows = [row for row in known.values() if "method" in row]
+    table = [made for name, ratio in _cells(rows) if (made := _row(name, ratio, rows))]
+    paired = {
+        "all": _paired(rows, set(range(len(chosen)))),
+        "held out": _paired(rows, {i for i, one in enumerate(chosen) if one.held_out}),
+        "about all of a meeting": _paired(rows, {i for i, one in enumerate(chosen) if one.whole}),
     }
-
-
-@cache
-def _rouge() -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    return RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
-
-
-def _similarity(answer: str, made: str) -> float:
-    """How near each sentence of the reference comes to one of the summary: the mean cosine."""
-    said = split(answer, "sentence").texts
-    kept = split(made, "sentence").texts
-    rows = vectors([*said, *kept], "minilm", Context(count=counter("gpt-4o")))
-    if not kept:
-        return 0.0
-    return float((rows[: len(said)] @ rows[len(said) :].T).max(axis=1).mean())
-
-
-def _row(name: str, ratio: float, found: Sequence[Mapping[str, float]]) -> Row:
-    row: dict[str, Any] = {"method": name, "ratio": ratio, "n": len(found)}
-    for key in ("rouge1", "rouge2", "rougeL", "rougeL_f", "similarity"):
-        row[key] = mean_interval([one[key] for one in found])
-    row["kept"] = float(np.mean([one["kept"] for one in found]))
-    row["seconds"] = float(np.median([one["seconds"] for one in found]))
-    return row
-
-
-def _beside(
-    name: str, ratio: float, ours: Sequence[Mapping[str, float]], theirs: Sequence[Any]
-) -> Row:
-    row: dict[str, Any] = {"than": name, "ratio": ratio, "n": len(theirs)}
-    for key in ("rouge1", "rouge2", "rougeL", "similarity"):
-        pairs = zip(ours, theirs, strict=True)
-        row[key] = mean_interval([a[key] - b[key] for a, b in pairs])
-    return row
-
-
-def _invented(given: Options, chosen: Sequence[Item]) -> list[Row]:
-    """The same answers with the guard off and on, so that nothing but the guard differs."""
-    ours = backend("local", model="smollm2")
-    plan = Summarise(encoder="", ratio=0.3, retries=0, guard=False)
-    context = Context(count=counter("gpt-4o"), backend=ours)
-    off: list[tuple[str, str]] = []
-    on: list[tuple[str, str]] = []
-    model = checks = 0.0
-    for item in chosen[::QUESTIONS][:ANSWERS]:
-        text = " ".join(item.meeting.split(" ")[:STRETCH])
-        request = Request(prompt=Prompt((Segment(text=text),)))
-        started = perf_counter()
-        made = drive(plan.steps(request, context), ours)
-        model += perf_counter() - started
-        assert isinstance(made, Summary)
-        started = perf_counter()
-        kept = faithful(made.text, text).text
-        checks += perf_counter() - started
-        off.append((made.text, text))
-        on.append((kept, text))
-    share = checks / model
-    return [_foreign("off", off, 0.0), _foreign("on", on, share)]
-
-
-def _foreign(guard: str, said: Sequence[tuple[str, str]], share: float) -> Row:
-    """Numbers and names that the source lacks, by a rule of its own: as plain as can be."""
-    stated = foreign = 0
-    for text, source in said:
-        plain = source.casefold()
-        words = set(regex.findall(r"[\p{L}\p{N}]+", plain))
-        numbers, names = NUMBER.findall(text), NAME.findall(text)
-        stated += len(numbers) + len(names)
-        foreign += sum(one not in NUMBER.findall(source) for one in numbers)
-        foreign += sum(one.casefold() not in words for one in names)
-    return {
-        "guard": guard,
-        "n": len(said),
-        "numbers and names": stated,
-        "not in the text": foreign,
-        "summaries with one": sum(_any(text, source) for text, source in said),
-        "words kept": sum(len(text.split()) for text, _ in said),
-        "time beside the model": share,
+    show("QMSum: summaries beside the references", [_brief(row) for row in table])
+    for name, found in paired.items():
+        if found:
+            show(f"{OURS}, less the other, question by question: {name}", found)
+    found = _invented([row for row in known.values() if "guard" in row], chosen, rows)
+    if found:
+        show("What SmolLM2 says that the text does not", [_without(one) for one in found])
+    spent = [row for row in known.values() if "overhead" in row]
+    results = {
+        "questions": len(chosen),
+        "held out": sum(one.held_out for one in chosen),
+        "meetings": len({one.meeting for one in chosen}),
+        "table": table,
+        "paired": paired,
+        "invented": found,
+        "seconds": {name: sum(row[name] for row in spent) for name in ("beside", "model")},
     }
+    save("summary", given, results)
 
 
-def _any(text: str, source: str) -> bool:
-    words = set(regex.findall(r"[\p{L}\p{N}]+", source.casefold()))
-    numbers = set(NUMBER.findall(source))
-    return any(one not in numbers for one in NUMBER.findall(text)) or any(
-        one.casefold() not in words for one in NAME.findall(text)
-    )
+def _cells(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, float]]:
+    return [
+        (method.name, ratio)
+        for ratio in RATIOS
+        for method in METHODS
+        if any(row["method"] == method.name and row["ratio"] == ratio for row in rows)
+    ]
+
+
+def _row(name: str, ratio: float, rows: Sequence[Mapping[str, Any]]) -> Row:
+    own = [row for row in rows if row["method"] == name and row["ratio"] == ratio]
+    made: dict[str, Any] = {"method": name, "ratio": ratio, "n": len(own)}
+    made |= {key: mean_interval([row[key] for row in own]) for key in SCORES}
+    made["kept"] = float(np.mean([row["kept"] for row in own]))
+    if seconds := [row["seconds"] for row in own if "seconds" in row]:
+        made["seconds"] = float(np.median(seconds))
+    return made
+
+
+def _brief(row: Row) -> Row:
+    return {key: row[key] for key in ("method", "ratio", "n", "rouge1", "rouge2", "similarity")}
+
+
+def _paired(rows: Sequence[Mapping[str, Any]], wanted: set[int]) -> list[Row]:
+    """What ours is ahead by, on the questions that both were asked."""
+    found: list[Row] = []
+    for name, ratio in _cells(rows):
+        own = {row["item"]: row for row in rows if (row["method"], row["ratio"]) == (OURS, ratio)}
+        other = [row for row in rows if (row["method"], row["ratio"]) == (name, ratio)]
+        pairs = [(own[row["item"]], row) for row in other if row["item"] in wanted & own.keys()]
+        if name != OURS and pairs:
+            made: dict[str, Any] = {"than": name, "ratio": ratio, "n": len(pairs)}
+            for key in SCORES:
+                made[key] = mean_interval([a[key] - b[key] for a, b in pairs])
+            found.append(made)
+    return found
+
+
+def _invented(
+    guarded: Sequence[Mapping[str, Any]],
+    chosen: Sequence[Item],
+    rows: Sequence[Mapping[str, Any]],
+) -> list[Row]:
+    """The table of the guard, and what the summaries of whole meetings say besides."""
+    found = summary_guard.table(guarded) if guarded else []
+    for name in (summary_methods.ABSTRACTIVE, summary_methods.LANGCHAIN):
+        own = [row for row in rows if row["method"] == name]
+        texts = [(row["text"], chosen[row["item"]].meeting) for row in own]
+        if texts:
+            side = "on" if name == summary_methods.ABSTRACTIVE else "none"
+            found.append(summary_guard.side(name, 0.0, side, texts))
+    return found
+
+
+def _without(row: Row) -> Row:
+    return {key: value for key, value in row.items() if key != "examples"}
+
+
+def _kept_at(quick: bool) -> Path:
+    """Where rows lie until they are summed up."""
+    from tersely.models import home
+
+    return home() / "benchmarks" / f"summary{'-quick' if quick else ''}.jsonl"
+
+
+def _known(file: Path) -> Kept:
+    """What was measured."""
+    found: Kept = {}
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else ()
+    for row in map(json.loads, lines):
+        if "method" in row:
+            found[row["method"], row["ratio"], row["item"]] = row
+        elif "guard" in row:
+            found["guard", row["set"], row["temperature"], row["guard"]] = row
+        else:
+            found["overhead", row["overhead"], row["model"]] = row
+    return found
 
 
 if __name__ == "__main__":
