@@ -67,7 +67,9 @@ def trajectories(data: Path) -> Iterator[Item]:
     for run in _read(agents / "tau-bench-airline-dev.json"):
         yield from _items("tau-bench", run["traj"])
     for path in sorted(agents.glob("toolbench_*.json")):
-        yield from _items("ToolBench", _read(path)["answer_generation"]["train_messages"][-1])
+        answer = _read(path)
+        query = answer["answer_generation"]["query"]
+        yield from _branches(answer["tree"]["tree"], query, query)
     for path in sorted((agents / "swe_agent").glob("*.json")):
         yield from _items("SWE-agent", _read(path)["history"])
 
@@ -99,7 +101,7 @@ def _items(source: str, messages: Sequence[dict[str, Any]]) -> Iterator[Item]:
             role == "user" and source == "SWE-agent" and at > 2
         )
         if observed and len(text) >= SHORTEST:
-            later = set().union(*map(_handed_facts, messages[at + 1 :]))
+            later = set().union(*(_facts(_handed(one)) for one in messages[at + 1 :]))
             facts = sorted(fact for fact in later if fact in text and fact not in said)
             yield Item(source, text, handed, question, tuple(facts))
         elif role == "user":
@@ -107,6 +109,24 @@ def _items(source: str, messages: Sequence[dict[str, Any]]) -> Iterator[Item]:
         if role == "assistant":
             handed = _handed(message) or handed
         said += "\n" + text + _handed(message)
+
+
+def _branches(node: dict[str, Any], question: str, said: str) -> Iterator[Item]:
+    """The outputs in a tree of attempts; what is later lies further down the same branch."""
+    text, handed = node.get("observation") or "", node.get("description") or ""
+    if len(text) >= SHORTEST:
+        later = set().union(*map(_facts, _inputs_below(node)))
+        facts = sorted(fact for fact in later if fact in text and fact not in said + handed)
+        yield Item("ToolBench", text, handed, question, tuple(facts))
+    for child in node["children"]:
+        yield from _branches(child, question, f"{said}\n{handed}\n{text}")
+
+
+def _inputs_below(node: dict[str, Any]) -> Iterator[str]:
+    for child in node["children"]:
+        if child["node_type"] == "Action Input":
+            yield child["description"]
+        yield from _inputs_below(child)
 
 
 def _handed(message: dict[str, Any]) -> str:
@@ -119,8 +139,8 @@ def _handed(message: dict[str, Any]) -> str:
     return "\n".join(calls) or message.get("action") or ""
 
 
-def _handed_facts(message: dict[str, Any]) -> set[str]:
-    found = (match[0].rstrip(".,:") for match in LITERALS.finditer(_handed(message)))
+def _facts(text: str) -> set[str]:
+    found = (match[0].rstrip(".,:") for match in LITERALS.finditer(text))
     return {fact for fact in found if len(fact) > 2}
 
 

@@ -74,6 +74,7 @@ class Code(Structured):
     """
 
     name = "code"
+    lossy = True
 
     kinds: tuple[Kind, ...] = ("code", "tool_output", "context")
 

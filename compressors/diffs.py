@@ -28,6 +28,7 @@ class Diff(Structured):
     """
 
     name = "diff"
+    lossy = True
 
     kinds: tuple[Kind, ...] = ("code", "tool_output", "context")
 

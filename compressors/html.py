@@ -21,15 +21,17 @@ DEEPEST = 150
 UNSEEN = frozenset(("script", "style", "noscript", "template", "svg", "head", "iframe", "canvas"))
 BLOCKS = frozenset(
     (
-        *("p", "div", "section", "article", "main", "header", "footer", "nav", "aside", "form"),
+        *("p", "div", "section", "article", "main", "header", "footer", "nav", "aside"),
         *("ul", "ol", "dl", "table", "thead", "tbody", "blockquote", "figure", "details"),
         *("fieldset", "address", "body", "html"),
     )
 )
 LINES = frozenset(("tr", "dt", "dd", "hr", "figcaption", "summary", "option", "label"))
+FIELDS = frozenset(("form", "input", "select", "textarea", "button", "img"))
 HEADINGS = {f"h{level}": "#" * level for level in range(1, 7)}
 
 _SPACE = re.compile(r"\s+")
+_GAP = re.compile(r"[ \t]{2,}")
 _BLANK = re.compile(r"[ \t]*\n[ \t]*(?:\n\s*)?")
 
 
@@ -37,11 +39,12 @@ class Html(Structured):
     """Writes HTML as Markdown, and then leaves paragraphs out as `markdown` does.
 
     Without a budget a page stays as it is. Scripts, styles and markup go first; headings, lists,
-    tables, code and links with their addresses stay. A page that looks like nothing then, since a
+    tables, code, links with their addresses and the fields of forms stay. A page that looks like nothing then, since a
     script would fill it, stays as it is.
     """
 
     name = "html"
+    lossy = True
     leap = True
 
     kinds: tuple[Kind, ...] = ("code", "tool_output", "context")
@@ -104,6 +107,8 @@ def _tell(node: LexborNode, pieces: list[str], depth: int) -> None:
         pieces.append(f"\n- {_inner(node, depth).strip()}")
     elif tag in ("td", "th"):
         pieces.append(f"{_line(_inner(node, depth))} | ")
+    elif tag in FIELDS:
+        pieces.append(f" {_field(node, tag)} {_inner(node, depth)}")
     elif tag == "br":
         pieces.append("\n")
     elif tag == "code":
@@ -127,6 +132,16 @@ def _link(text: str, address: str) -> str:
     return f"[{told}]({address})" if told else ""
 
 
+def _field(node: LexborNode, tag: str) -> str:
+    """A form or a field of it, by what is needed to fill it in; an image by its description."""
+    told = [
+        value if name == "alt" else f"{name}={value}"
+        for name in ("name", "type", "value", "placeholder", "method", "action", "alt")
+        if (value := _line(node.attributes.get(name) or ""))
+    ]
+    return f"[{tag}: {', '.join(told)}]" if told else ""
+
+
 def _line(text: str) -> str:
     return _SPACE.sub(" ", text).strip()
 
@@ -134,8 +149,9 @@ def _line(text: str) -> str:
 def _tidy(text: str) -> str:
     """A text without superfluous blank lines; fenced code as it is."""
     parts = re.split(r"\n(```\n.*?\n```)\n", text, flags=re.DOTALL)
-    parts[::2] = [
-        _BLANK.sub(lambda found: "\n\n" if found[0].count("\n") > 1 else "\n", part).strip()
-        for part in parts[::2]
-    ]
+    parts[::2] = [_BLANK.sub(_break, _GAP.sub(" ", part)).strip() for part in parts[::2]]
     return "\n\n".join(filter(None, parts))
+
+
+def _break(found: re.Match[str]) -> str:
+    return "\n\n" if found[0].count("\n") > 1 else "\n"

@@ -20,8 +20,12 @@ from tersely.compressors.json_tree import Value, number, write
 from tersely.compressors.thinned import errors_among, shortened, spread
 from tersely.named import Lines, Named
 
-FEWEST = 5
-"""Elements below which an array, or an object of like values, loses none."""
+FEWEST = 12
+"""Elements below which an array, or an object of like values, loses none: in a short list each
+one counts."""
+
+MEASURED = 10
+"""Numbers that there must be to tell that one is far from the others."""
 
 FIRST, LAST = 2, 1
 
@@ -93,9 +97,13 @@ def _parts(value: Value, asked: Named, depth: int) -> Iterator[Ranked]:
     """What can go within a value, with what is to be compared to know what goes first."""
     if not depth:
         return
+    whole = set[str | int]()
     if _is_row(value):
-        yield from _elements(value, asked)
+        ranked, whole = _elements(value, asked)
+        yield from ranked
     for step, inner in _pairs(value):
+        if step in whole:
+            continue
         if isinstance(inner, str):
             if len(inner) > LONG and number(inner) is None:
                 saved = len(inner) - len(shortened(inner, asked))
@@ -121,18 +129,21 @@ def _is_row(value: Value) -> bool:
     return 2 * shapes.most_common(1)[0][1] > len(value)
 
 
-def _elements(value: Value, asked: Named) -> Iterator[Ranked]:
-    """The elements of a container that can go."""
+def _elements(value: Value, asked: Named) -> tuple[list[Ranked], set[str | int]]:
+    """The elements of a container that can go, and those that are asked for."""
     pairs = list(_pairs(value))
     keyed = type(value) is dict
     texts = [f"{step} {write(one)}" if keyed else write(one) for step, one in pairs]
     lines = Lines("\n".join(text.replace("\n", " ") for text in texts))
-    stays, held = asked.among(lines)
-    stays |= errors_among(lines) | exceptions([one for _, one in pairs])
+    named, held = asked.among(lines)
+    stays = named | errors_among(lines) | exceptions([one for _, one in pairs])
     stays |= {*range(FIRST), *range(len(pairs) - LAST, len(pairs))}
     free = [i for i in range(len(pairs)) if i not in stays]
-    for i, when in zip(free, spread(len(free)), strict=True):
-        yield (1, held[i], when), Part(id(value), pairs[i][0], len(texts[i]), whole=True)
+    ranked: list[Ranked] = [
+        ((1, held[i], when), Part(id(value), pairs[i][0], len(texts[i]), whole=True))
+        for i, when in zip(free, spread(len(free)), strict=True)
+    ]
+    return ranked, {pairs[i][0] for i in named}
 
 
 def exceptions(elements: Sequence[Value]) -> set[int]:
@@ -161,7 +172,7 @@ def _far_out(column: Sequence[Value]) -> set[int]:
     """Numbers far beyond the others."""
     spelled = [number(value) for value in column]
     told = [i for i, text in enumerate(spelled) if text is not None]
-    if len(told) < 2 * FEWEST:
+    if len(told) < MEASURED:
         return set()
     values = np.array([float(spelled[i] or 0) for i in told])
     low, high = np.nanpercentile(values, (25, 75)) if np.isfinite(values).all() else (0.0, np.inf)

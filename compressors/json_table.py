@@ -35,6 +35,9 @@ FEWEST_KEYED = 3
 
 HEADER = len(f'{{"{COLUMNS}":}},')
 
+LACKING = 12
+"""What it costs to say that a row lacks a key, in characters of usual text."""
+
 Spec = Any
 """The columns of a table, see above: a list of names and specs, `[spec]`, or `{"*": spec}`."""
 
@@ -96,7 +99,7 @@ def _rows(values: list[Value], depth: int) -> Shaped | None:
         return None
     inside = [type(value) is dict and fit.takes(value) for value in values]
     rows = [fit.row(value) for value, taken in zip(values, inside, strict=True) if taken]
-    if len(rows) < 2 or fit.gain(len(rows)) <= 0:
+    if len(rows) < 2 or fit.gain(rows) <= 0:
         return None
     specs: list[Spec] = []
     columns: list[Sequence[Value]] = []
@@ -165,10 +168,14 @@ class _Fit:
             return list(value.values())
         return [value.get(name, ABSENT) for name in self.columns]
 
-    def gain(self, rows: int) -> int:
+    def gain(self, rows: list[list[Value]]) -> int:
         """About how many characters the table saves."""
-        keys = sum(len(name) + 3 for name in self.columns)
-        return (rows - 1) * keys - HEADER
+        sizes = [len(name) + 3 for name in self.columns]
+        saved = (len(rows) - 1) * sum(sizes) - HEADER
+        if len(self.shapes) > 1:
+            for size, cells in zip(sizes, zip(*rows, strict=True), strict=True):
+                saved -= cells.count(ABSENT) * (size + LACKING)
+        return saved
 
 
 def _fit(objects: list[dict[str, Value]]) -> _Fit | None:

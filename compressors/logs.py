@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from operator import eq
 
 from tersely.compressors.gaps import Gaps, lines_left_out
 from tersely.compressors.log_lines import free_of, kinds_of, runs
@@ -56,9 +57,9 @@ class _Log:
 
     def text(self, share: float) -> str:
         if share <= 0:
-            return _repeated(self._text.split("\n"))
+            return _repeated(self._text)
         if self._plan is None:
-            lines = _repeated(map(_plain, self._text.split("\n"))).split("\n")
+            lines = _repeated(_plain(self._text)).split("\n")
             kinds = kinds_of(lines)
             free = free_of(lines, kinds, self._asked)
             self._plan = Gaps(lines, [(i,) for i in free], lines_left_out), kinds
@@ -66,20 +67,26 @@ class _Log:
         return "\n".join(_folded(gaps, kinds, gaps.gone(share)))
 
 
-def _plain(line: str) -> str:
-    """A line as a terminal would show it in the end, without colours."""
-    if "\x1b" in line:
-        line = _COLOUR.sub("", line)
-    if "\r" in line:
-        shown = line.rstrip("\r")
-        line = shown[shown.rfind("\r") + 1 :] + line[len(shown) :]
-    return line
+def _plain(text: str) -> str:
+    """A text as a terminal would show it in the end, without colours."""
+    if "\x1b" in text:
+        text = _COLOUR.sub("", text)
+    return "\n".join(map(_shown, text.split("\n"))) if "\r" in text else text
 
 
-def _repeated(lines: Iterator[str] | Sequence[str]) -> str:
-    """Lines, with equal ones in a row as one and their number, where that is shorter."""
+def _shown(line: str) -> str:
+    """What a line's last carriage return leaves of it."""
+    last = line.rstrip("\r")
+    return last[last.rfind("\r") + 1 :] + line[len(last) :]
+
+
+def _repeated(text: str) -> str:
+    """A text with equal lines in a row as one and their number, where that is shorter."""
+    lines = text.split("\n")
+    if not any(map(eq, lines, lines[1:])):
+        return text
     made: list[str] = []
-    for line, times in runs(list(lines)):
+    for line, times in runs(lines):
         mark = f"[the line above {times - 1} {ABOVE}"
         if (times - 1) * (len(line) + 1) > len(mark) + 1:
             made += line, mark

@@ -29,6 +29,7 @@ class Markdown(Structured):
     """
 
     name = "markdown"
+    lossy = True
 
     kinds: tuple[Kind, ...] = ("tool_output", "code", "context")
 

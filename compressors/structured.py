@@ -45,6 +45,9 @@ class Structured(StageModel):
     kinds: tuple[Kind, ...] = ("json", "log", "table", "code", "tool_output", "context")
     lossless: bool = False
 
+    lossy: ClassVar[bool] = False
+    """Whether a text of this form can't be written shorter without loss."""
+
     leap: ClassVar[bool] = False
     """Whether a text loses much at once, so that it may do before anything else goes."""
 
@@ -56,7 +59,10 @@ class Structured(StageModel):
         raise NotImplementedError
 
     def __call__(self, prompt: Prompt, context: Context, /) -> Prompt:
-        if context.limit is not None and context.tokens(prompt) <= context.limit:
+        if self.lossy and (self.lossless or context.limit is None):
+            return prompt
+        within = context.limit is not None and context.tokens(prompt) <= context.limit
+        if within and not self.lossless:
             return prompt
         foldings: dict[int, Folding] = {}
         for i in prompt.open:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import Literal, get_args
 
 from tersely.kinds import (
@@ -37,6 +38,8 @@ Form = Literal[
 
 FORMS: tuple[Form, ...] = get_args(Form)
 
+REMEMBERED = 16
+
 MARKDOWN_SHARE = 0.1
 SEARCH_SHARE = 0.6
 HTML_TAGS = 8
@@ -60,10 +63,12 @@ _SEARCH_LINE = re.compile(r"[^\s:][^:\n]{0,200}[-:]\d{1,7}[-:]|--$|Binary file "
 _MARKDOWN_LINE = re.compile(r"#{1,6} \S|(?:[-*+]|\d{1,3}[.)]) \S|> |```|!?\[[^\]\n]{1,200}\]\(")
 
 
+@lru_cache(maxsize=REMEMBERED)
 def form_of(text: str) -> Form:
     """What a text is written as, from a look at its beginning; only JSON is read to its end.
 
-    A guess that is wrong does no harm: who takes a text apart by its form leaves what is not so.
+    Several stages ask it of a text, one after the other: the last answers are remembered. A guess
+    that is wrong does no harm: who takes a text apart by its form leaves what is not so.
     """
     if json_shape(text) is not None:
         return "json"

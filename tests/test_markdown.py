@@ -77,6 +77,17 @@ def test_a_page_is_told_as_markdown() -> None:
     )
 
 
+def test_forms_can_still_be_filled_in() -> None:
+    form = (
+        '<html><body><form method="post" action="/login">Name '
+        '<input name="user" type="text">'
+        '<img src="x.png" alt="A key"><button>Go</button></form></body></html>'
+    )
+    assert as_markdown(form) == (
+        "[form: method=post, action=/login] Name [input: name=user, type=text] [img: A key] Go"
+    )
+
+
 def test_markup_goes_before_anything_that_is_said() -> None:
     assert shrunk("html", PAGE, None) == PAGE
     assert shrunk("html", PAGE, 0.9) == as_markdown(PAGE)
