@@ -24,7 +24,7 @@ from tersely.middleware import points_langchain as points
 from tersely.middleware.points import untouched
 from tersely.middleware.prompted import asked_by
 from tersely.middleware.scope import Override
-from tersely.middleware.wrapping import ASKED, Wrapping
+from tersely.middleware.wrapping import Wrapping, asked_of
 
 C = TypeVar("C")
 
@@ -235,7 +235,7 @@ def _compressed(model: Any, messages: Any, kwargs: dict[str, Any]) -> tuple[Any,
 
     What the caller asks of us leaves `kwargs`.
     """
-    asked = _asked(kwargs)
+    asked = asked_of(kwargs)
     if _inside.get() is model:
         return messages, None
     wrapping: Wrapping = model._tersely
@@ -246,7 +246,7 @@ def _compressed(model: Any, messages: Any, kwargs: dict[str, Any]) -> tuple[Any,
 async def _acompressed(
     model: Any, messages: Any, kwargs: dict[str, Any]
 ) -> tuple[Any, Override | None]:
-    asked = _asked(kwargs)
+    asked = asked_of(kwargs)
     if _inside.get() is model:
         return messages, None
     wrapping: Wrapping = model._tersely
@@ -282,16 +282,6 @@ def _turn(
         settings=settings,
         blocking=blocking,
     )
-
-
-def _asked(kwargs: dict[str, Any]) -> Any:
-    """Take out what the caller asks of us: `tersely=...`, or in `extra_body` as with an SDK."""
-    asked = kwargs.pop(ASKED, None)
-    extra = kwargs.get("extra_body")
-    if isinstance(extra, dict) and ASKED in extra:
-        kwargs["extra_body"] = {key: value for key, value in extra.items() if key != ASKED}
-        asked = extra[ASKED] if asked is None else asked
-    return asked
 
 
 def model_name(model: Any) -> str:

@@ -75,6 +75,16 @@ class Wrapping:
         return result
 
 
+def asked_of(kwargs: dict[str, Any]) -> Any:
+    """Take out what the caller asks of us: `tersely=...`, or in `extra_body` as with an SDK."""
+    asked = kwargs.pop(ASKED, None)
+    extra = kwargs.get("extra_body")
+    if isinstance(extra, dict) and ASKED in extra:
+        kwargs["extra_body"] = {key: value for key, value in extra.items() if key != ASKED}
+        asked = extra[ASKED] if asked is None else asked
+    return asked
+
+
 def _unpickled(pipeline: dict[str, Any], settings: Override, session: str | None) -> Wrapping:
     wishes = Override.of({"session": session}) if session else Override()
     return Wrapping(Pipeline(**pipeline), wishes.over(settings))

@@ -37,6 +37,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "in.jsonl").write_text('{"text": "The kettle is blue. It holds 1.7 litres."}\n' * 5)
     (tmp_path / "pipeline.yaml").write_text("stages: [lexical]\nbudget: {ratio: 0.3}\n")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # it would ask the network
     with Loopback() as server:
         monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
         monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
