@@ -7,7 +7,7 @@ from itertools import takewhile
 from typing import Any
 
 from tersely.backends.places import Places, inputs
-from tersely.weights import CausalLM, caching, empty_cache
+from tersely.weights import CausalLM, caching, empty_cache, keeps
 
 
 def shared_length(prompts: Sequence[Sequence[int]]) -> int:
@@ -23,19 +23,12 @@ def can_share(lm: CausalLM) -> bool:
     Padding then stands in the midst of a row. A mask hides it from plain attention; a window or
     a recurrent state would count it.
     """
-    return _keeps(lm, {"DynamicLayer"})
+    return keeps(lm, {"DynamicLayer"})
 
 
 def can_pad(lm: CausalLM) -> bool:
     """Whether rows of different lengths may be read side by side; with a state they may not."""
-    return _keeps(lm, {"DynamicLayer", "DynamicSlidingWindowLayer"})
-
-
-def _keeps(lm: CausalLM, kinds: set[str]) -> bool:
-    """Whether all that a model keeps of what it read is keys and values of these kinds."""
-    layers = getattr(empty_cache(lm), "layers", [])
-    stateful = getattr(lm.model, "_is_stateful", False)
-    return not stateful and all(type(layer).__name__ in kinds for layer in layers)
+    return keeps(lm, {"DynamicLayer", "DynamicSlidingWindowLayer"})
 
 
 def prefilled(lm: CausalLM, tokens: Sequence[int], rows: int, given: Places | None = None) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tersely.errors import ConfigError, ModelError
 from tersely.soft_artefact import Role
-from tersely.weights import CausalLM, caching, empty_cache
+from tersely.weights import CausalLM, caching, empty_cache, keeps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,9 +84,7 @@ class Rendering:
 
 def check(lm: CausalLM, model: str) -> None:
     """Raise ConfigError unless all that the model keeps of a text are keys and values."""
-    layers = getattr(empty_cache(lm), "layers", [])
-    stateful = getattr(lm.model, "_is_stateful", False)
-    if stateful or {type(layer).__name__ for layer in layers} != {"DynamicLayer"}:
+    if not keeps(lm, {"DynamicLayer"}):
         raise ConfigError(f"{model!r} has a window or a state of its own: nothing can begin for it")
 
 

@@ -166,6 +166,13 @@ def empty_cache(lm: CausalLM) -> Any:
     return DynamicCache(config=lm.model.config)
 
 
+def keeps(lm: CausalLM, kinds: set[str]) -> bool:
+    """Whether all that a model keeps of what it read is keys and values of these kinds."""
+    layers = getattr(empty_cache(lm), "layers", [])
+    stateful = getattr(lm.model, "_is_stateful", False)
+    return not stateful and all(type(layer).__name__ in kinds for layer in layers)
+
+
 def caching(model: Any, past: Any) -> dict[str, Any]:
     """The arguments by which a model reads on from a cache, and adds to it.
 
