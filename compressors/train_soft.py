@@ -71,7 +71,7 @@ class SoftTrainer(TrainerModel):
     heat: float = Field(default=0.0, ge=0)
     steps: int = Field(default=150, ge=1)
     batch: int = Field(default=4, ge=1)
-    rate: float = Field(default=0.01, gt=0)
+    rate: float = Field(default=0.005, gt=0)
     every: int = Field(default=25, ge=1)
     patience: int = Field(default=3, ge=0)
     held: int = Field(default=16, ge=1)

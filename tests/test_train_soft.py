@@ -250,9 +250,7 @@ def test_facts_are_asked_for_behind_what_leads_to_them(exact: CausalLM) -> None:
     (cloze,) = soft_fidelity.clozes_of(rendering, TEXT, ["12 times"])
     row, fact = cloze.row[: -cloze.size], cloze.row[-cloze.size :]
     assert "12 times" in exact.tokenizer.decode(fact)
-    assert exact.tokenizer.decode(row).endswith(
-        "The quick brown fox jumps over the lazy dog. It jumps"
-    )
+    assert exact.tokenizer.decode(row).rstrip().endswith("over the lazy dog. It jumps")
     found = [one.fact for one in soft_fidelity.clozes_of(rendering, TEXT, [])]
     assert "12" in found and "Limmat" in found
 
