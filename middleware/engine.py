@@ -180,7 +180,8 @@ class Run:
         """Why a stage has nothing to do here, or ''."""
         if "question" in stage.needs and not self.prompt.question:
             return "it needs a question and none is known"
-        if context.limit is not None and not self._over(context.limit):
+        loses = not getattr(stage, "lossless", False)  # what costs nothing is done in any case
+        if loses and context.limit is not None and not self._over(context.limit):
             return "the prompt is within its budget"
         return ""
 

@@ -178,28 +178,38 @@ class Pipeline(RunnableSerializable[Any, Any]):
         return from_yaml(source)
 
 
-CAREFUL: tuple[Kind, ...] = ("context", "tool_output", "code", "json", "log", "table")
-BOLD: tuple[Kind, ...] = (*CAREFUL, "example", "history")
+BOLD: tuple[Kind, ...] = (
+    *("context", "tool_output", "code", "json", "log", "table", "example", "history"),
+)
 
-
-def _by_form(kinds: tuple[Kind, ...], share: float, floor: int) -> dict[str, Any]:
-    """Texts of some kinds by their form, then prose; each kind keeps a share of its own tokens."""
-    query = {"encoder": "", "order": "kept", "kinds": kinds}
-    return {
-        "stages": ({"auto": {"kinds": kinds}}, {"query": query}),
-        "budget": {"shares": dict.fromkeys(kinds, share), "ms": 50},
-        "floor": floor,
-        "fallback": "truncate",
-    }
-
+CAREFUL_PIPELINE: dict[str, Any] = {
+    "stages": (
+        {"auto": {"lossless": True}},
+        {"logs": {"kinds": ("log",)}},
+        {"query": {"encoder": "", "order": "kept", "kinds": ("context",)}},
+    ),
+    "budget": {"shares": {"context": 0.5, "log": 0.5}, "ms": 250},
+    "floor": 300,
+    "fallback": {"truncate": {"kinds": ("context",)}},
+}
+BOLD_PIPELINE: dict[str, Any] = {
+    "stages": (
+        {"auto": {"kinds": BOLD}},
+        {"query": {"encoder": "", "order": "kept", "kinds": BOLD}},
+    ),
+    "budget": {"shares": dict.fromkeys(BOLD, 0.25), "ms": 250},
+    "floor": 100,
+    "fallback": "truncate",
+}
 
 PIPELINES: dict[str, dict[str, Any]] = {
-    "auto": _by_form(CAREFUL, 0.5, 300),
-    "bold": _by_form(BOLD, 0.25, 100),
-    "default": _by_form(CAREFUL, 0.5, 300),
+    "auto": CAREFUL_PIPELINE,
+    "bold": BOLD_PIPELINE,
+    "default": CAREFUL_PIPELINE,
 }
-"""Pipelines by name. The default is `auto`: it takes tool output and long context only, needs no
-model, and moves nothing. `bold` takes shorter texts, examples and history too, and leaves half."""
+"""Pipelines by name; none needs a model. The default is `auto`: what tools said is written shorter
+where nothing is lost by it, and logs and long context are compressed to half. `bold` leaves a
+quarter of all that, and of tools' prose, examples and history."""
 
 
 def pipeline_of(source: Pipeline | str | Stage | Sequence[Any] | Path) -> Pipeline:
