@@ -39,8 +39,8 @@ class Html(Structured):
     """Writes HTML as Markdown, and then leaves paragraphs out as `markdown` does.
 
     Without a budget a page stays as it is. Scripts, styles and markup go first; headings, lists,
-    tables, code, links with their addresses and the fields of forms stay. A page that looks like nothing then, since a
-    script would fill it, stays as it is.
+    tables, code, links with their addresses and the fields of forms stay. A page that says nothing
+    then, since a script would fill it, stays as it is.
     """
 
     name = "html"
