@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from tersely.middleware import scope
 from tersely.middleware.batch_outputs import Outputs
 from tersely.middleware.batch_run import Engine, Reading, Running
 from tersely.middleware.batch_workers import Work, Workers, here
-from tersely.middleware.files import At, Files, files_of
+from tersely.middleware.files import At, Files, files_of, objects
 from tersely.middleware.journal import Mark, Source
 from tersely.middleware.pipeline import Pipeline, pipeline_of
 from tersely.middleware.row_shapes import Format, FormatName, format_of, steps
@@ -135,10 +134,16 @@ class BatchJob(BaseModel):
         named = (self.field,) if isinstance(self.field, str) else self.field or ()
         return RowOptimizer(
             pipeline=self.settled,
-            format=format_of(self._rows(), self.format, named),
+            format=format_of(objects(self.files), self.format, named),
             question=steps(self.question_field) if self.question_field else (),
             wishes=scope.current_override(),
         )
+
+    @cached_property
+    def work(self) -> Work:
+        """What is done with a block of rows."""
+        column = self.files.has_column or self.optimizer.format.column
+        return Work(files=self.files, optimizer=self.optimizer, column=column)
 
     def run(self) -> BatchSummary:
         """Work through the rows that are not done yet.
@@ -180,27 +185,24 @@ class BatchJob(BaseModel):
         left = None if self.limit is None else self.limit - first.rows
         at = At(first.offset, first.line)
         reading = Reading(files=self.files, at=at, size=self.block, left=left)
-        work = Work(files=self.files, optimizer=self.optimizer, column=self._column(shape))
-        engine: Engine = partial(here, work)
-        with nullcontext() if self.workers == 1 else closing(Workers(work, self.workers)) as pool:
+        engine: Engine = partial(here, self.work)
+        alone = self.workers == 1
+        with nullcontext() if alone else closing(Workers(self.work, self.workers)) as pool:
             return running.work(first, reading, pool or engine)
 
     def _enough(self, mark: Mark) -> bool:
         return self.limit is not None and mark.rows >= self.limit
 
-    def _column(self, shape: Format) -> bool:
-        return shape.column or self.files.has_column
-
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        for block in self.files.blocks(At(), self.block):
-            yield from (row for row in self.files.rows(block) if isinstance(row, dict))
-
     def _outputs(self) -> Outputs:
         if (self.split_rows or self.split_bytes) and not self.files.grows:
             raise ConfigError(f"only JSONL and CSV can be split, was {self.target}")
         self.files.parts()  # raises when the source can't be read
-        told = not self._column(self.optimizer.format)
-        return Outputs(files=self.files, target=str(self.target), errors=self.errors, told=told)
+        return Outputs(
+            files=self.files,
+            target=str(self.target),
+            errors=self.errors,
+            told=not self.work.column,
+        )
 
     def _start(self, shape: Format, outputs: Outputs) -> Mark:
         settings = {

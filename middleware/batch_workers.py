@@ -7,11 +7,11 @@ import pickle
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_all_start_methods, get_context, parent_process
 from typing import Any
 
 from tersely.errors import ConfigError
@@ -129,10 +129,8 @@ class Workers:
     def _running(self) -> ProcessPoolExecutor:
         if self._pool is None:
             threads = max(1, (os.cpu_count() or 1) // self.count)
-            # spawned, not forked: a forked process can't go on with torch's threads
-            self._pool = ProcessPoolExecutor(
-                self.count, get_context("spawn"), _begin, (self.told, threads)
-            )
+            told = (self.told, {"OMP_NUM_THREADS": str(threads), **os.environ})
+            self._pool = ProcessPoolExecutor(self.count, _context(), _begin, told)
         return self._pool
 
 
@@ -140,11 +138,20 @@ _work: Work | None = None
 """In a worker: what it does."""
 
 
-def _begin(told: bytes, threads: int) -> None:
+def _context() -> Any:
+    """How processes are started: not as forks of this one, which can't go on with its threads."""
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["tersely.middleware.batch"])
+    return context
+
+
+def _begin(told: bytes, environment: Mapping[str, str]) -> None:
     """Make a process ready. Ctrl-C is for the one that started it, with which it ends."""
     global _work
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    os.environ.update(environment)
     threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
     _work = pickle.loads(told)
 

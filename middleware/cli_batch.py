@@ -43,6 +43,34 @@ class Rows:
     split_bytes: Annotated[int | None, Option(help="Bytes in a file of the target.")] = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What is told before the work begins."""
+
+    sample: Annotated[
+        int | None,
+        Option(help="Try so many rows first, and tell what all would save, cost and take."),
+    ] = None
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Try rows (200, or --sample), tell, and write nothing.")
+    ] = False
+
+    @property
+    def wanted(self) -> bool:
+        return self.dry_run or self.sample is not None
+
+    def told(self, source: str, out: str, settings: dict[str, Any], display: Display) -> None:
+        """Try some rows and tell what they say of all."""
+        from tersely.middleware.batch_sample import SAMPLE, estimate
+
+        sample = SAMPLE if self.sample is None else self.sample
+        said = estimate(source, out, sample=sample, **settings)
+        if display.as_json and self.dry_run:
+            write_json(said.model_dump(mode="json"))
+        elif not display.quiet:
+            tell(said.message)
+
+
 def batch(
     source: Annotated[
         str,
@@ -52,6 +80,7 @@ def batch(
     out: Annotated[str, Option("--out", "-o", help="What to write; a folder for several files.")],
     wishes: Wishes,
     rows: Rows,
+    trial: Trial,
     display: Display,
 ) -> None:
     """Compress the prompts of a data set, in constant memory; a stopped run goes on later."""
@@ -68,6 +97,10 @@ def batch(
     with scope.override(
         mode=cast(Any, wishes.mode), question=wishes.question, strict=wishes.strict or None
     ):
+        if trial.wanted:
+            trial.told(source, out, settings, display)
+        if trial.dry_run:
+            return
         summary = batches.batch(source, out, **settings)
     if display.as_json:
         write_json(summary.model_dump(mode="json"))

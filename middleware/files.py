@@ -40,6 +40,9 @@ TABLES = ("parquet", "arrow", "dataset")
 BYTES_AT_ONCE = 1 << 20
 """A block ends when it has so many bytes."""
 
+FEW = 16
+"""So many rows are read at once to look at them."""
+
 Treat = Callable[[Any], Treated]
 """Says what becomes of a row."""
 
@@ -180,6 +183,12 @@ def _kind_of_source(source: str) -> Kind:
     if named == "parquet":
         raise ConfigError(f"{source} is named like Parquet, but is none")
     return named or "jsonl"
+
+
+def objects(files: Files) -> Iterator[dict[str, Any]]:
+    """The rows of a data set that can be read and are objects, a few at a time."""
+    for block in files.blocks(At(), FEW):
+        yield from (row for row in files.rows(block) if isinstance(row, dict))
 
 
 def total(made: Sequence[Made]) -> Made:

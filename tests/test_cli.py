@@ -285,6 +285,17 @@ def test_batch_mistakes(tmp_path: Path) -> None:
     assert run("batch", "nope.jsonl").exit_code == 2
 
 
+def test_batch_is_estimated_first(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(json.dumps({"text": LONG, "id": i}) + "\n" for i in range(3)))
+    told = json.loads(run("batch", source, "-o", target, *SMALL, "--dry-run", "--json").stdout)
+    assert (told["rows"], told["tried"]) == (3, 3)
+    assert not target.exists()
+    done = run("batch", source, "-o", target, *SMALL, "--sample", "2")
+    assert "2 of 3 rows were tried" in done.stderr
+    assert len(target.read_text().splitlines()) == 3
+
+
 def test_batch_with_too_many_failures(tmp_path: Path) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text(json.dumps({"text": LONG}) + "\n{broken\n")

@@ -10,6 +10,7 @@ from langchain_core.documents import Document
 
 import tersely
 from tersely.middleware.batch import BatchJob, BatchSummary, batch
+from tersely.middleware.batch_sample import Estimate, estimate
 from tersely.middleware.decorator import Optimized
 from tersely.middleware.passage import Result
 from tersely.middleware.session import Session
@@ -128,5 +129,7 @@ def of_batch() -> None:
     job = BatchJob(source=Path("in"), target=Path("out"), pipeline="lexical", budget=0.5)
     assert_type(job.run(), BatchSummary)
     assert_type(batch("in", "out", field="text"), BatchSummary)
+    assert_type(batch("s3://a/in.parquet", "out.parquet", workers=2), BatchSummary)
+    assert_type(estimate("in", "out", sample=50), Estimate)
     assert_type(job.run().exit_code, int)
     BatchJob(source=Path("in"))  # type: ignore[call-arg]
