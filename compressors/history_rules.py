@@ -37,7 +37,8 @@ DECIDES = regex.compile(
     r"|we\s(?:will|have|agreed|decided|should)|we['’](?:ll|ve)|let['’]s|decided|decision|agreed"
     r"|confirm(?:ed|ation)|to-?do|next\sstep\w*|remain(?:s|ing)|still\s(?:need|have|to|open)"
     r"|pending|unresolved|open\s(?:question|task|issue|point)s?|waiting\sfor|successfully"
-    r"|(?:has|have)\sbeen\s\w+|(?:is|are)\snow\s\w+|not\s(?:yet|possible|available|allowed))\b"
+    r"|(?:has|have)\sbeen\s\w+|(?:is|are)\s(?:now\s\w+|booked|cancell?ed|changed|closed|completed?"
+    r"|created|deleted|done|finished|fixed|moved|paid|refunded|removed|sent|set|updated)|not\s(?:yet|possible|available|allowed))\b"
 )
 """Words by which an assistant says what is done, decided or left to do."""
 

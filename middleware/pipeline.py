@@ -72,6 +72,8 @@ class Pipeline(RunnableSerializable[Any, Any]):
             raise ConfigError(f"pipeline {first_fault(error)}") from error
         if self.history and self.history.limit is None and self.budget.tokens is None:
             raise ConfigError("history needs a limit in tokens: history={'limit': 8000}")
+        if any(isinstance(stage, Pipeline) and stage.history for stage in self.stages):
+            raise ConfigError("history belongs to the outermost pipeline: a stage sees no messages")
         for stage in filter(None, (*self.stages, self.fallback)):
             _check(stage, self.backend)
 

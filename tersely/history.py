@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from tersely.account import Spent
 from tersely.contracts import Completion
 
-HEAD = "Summary of the conversation so far. Each line gives the words of the one it names."
+HEAD = "Summary of the conversation so far, by who said it:"
 """How the text begins that stands for the older part of a conversation. Whoever finds it within a
 message reads the lines below it, so that the next summary begins from them."""
 

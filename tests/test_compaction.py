@@ -369,6 +369,11 @@ def test_a_wrong_setting_is_told_when_the_pipeline_is_built(terms: Any, said: st
         Pipeline(history=terms)
 
 
+def test_history_belongs_to_the_outermost_pipeline() -> None:
+    with pytest.raises(ConfigError, match="belongs to the outermost pipeline"):
+        Pipeline([Pipeline(history=900)])
+
+
 def test_a_writer_that_needs_a_backend_says_so() -> None:
     line = Pipeline(history={"limit": 50, "keep": 1, "writer": "summarise"}, strict=True)
     with pytest.raises(ConfigError, match="its writer asks a backend and there is none"):
