@@ -17,6 +17,7 @@ from tersely.compressors.soft_fidelity import Turn
 from tersely.compressors.soft_reading import AT_ONCE, Begun, Rendering, ends, length, spoken
 from tersely.compressors.soft_turns import self_study
 from tersely.errors import ConfigError
+from tersely.prompt import sendable
 from tersely.soft_artefact import Form
 from tersely.training import Checkpoints, Progress
 
@@ -155,8 +156,8 @@ class School:
     def _given(self, answer: str) -> tuple[int, ...]:
         """An answer of the user's, with the end of the turn, or as much as is learned of it."""
         lm = self.rendering.lm
-        ids = lm.tokenizer.encode(answer, add_special_tokens=False)
-        return tuple([*ids, min(ends(lm))][: self.answer_tokens])
+        ids = lm.tokenizer.encode(sendable(answer), add_special_tokens=False)
+        return tuple([*ids, *sorted(ends(lm))[:1]][: self.answer_tokens])
 
     def _check(self, rests: Sequence[Sequence[int]], asked: Sequence[Asked]) -> None:
         most = self.rendering.lm.max_length - length(self.full) - self.answer_tokens

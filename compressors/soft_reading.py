@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tersely.errors import ConfigError, ModelError
+from tersely.prompt import sendable
 from tersely.soft_artefact import Role
 from tersely.weights import CausalLM, caching, empty_cache, keeps
 
@@ -78,7 +79,7 @@ class Rendering:
 
     def _tokens(self, text: str, *, begins: bool) -> list[int]:
         bare = begins and not self.lm.tokenizer.chat_template
-        ids: list[int] = self.lm.tokenizer.encode(text, add_special_tokens=bare)
+        ids: list[int] = self.lm.tokenizer.encode(sendable(text), add_special_tokens=bare)
         return ids
 
 

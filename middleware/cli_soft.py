@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
-from tersely.errors import ConfigError
+from tersely.errors import ConfigError, ModelError
 from tersely.middleware.cli_io import read, tell, write_json
 from tersely.middleware.cli_options import Display, Source, takes_values
 from tersely.middleware.cli_train import read_rows, setting, training
 
 if TYPE_CHECKING:
     from tersely.fidelity import Figures
-    from tersely.soft_artefact import SoftAbout, SoftArtefact
+    from tersely.soft_artefact import SoftArtefact
     from tersely.training import Row, TrainerModel
 
 app = typer.Typer(no_args_is_help=True, help="Learn a long fixed prompt as a few vectors.")
@@ -94,8 +94,9 @@ def train(
     """Learn a text as vectors, and measure them; a stopped run goes on later."""
     from tersely.soft_artefact import SoftArtefact
 
-    trainer = lesson.trainer(_text(prompt))
-    folder = _place(prompt, name, out)
+    text, folder = _text(prompt), _place(prompt, name, out)
+    _check_free(folder, text)
+    trainer = lesson.trainer(text)
     trainer.ready()
     with training(_rows(turns, trainer), folder, display) as given:
         trainer.train(given)
@@ -158,16 +159,15 @@ def evaluate(
 @app.command("list")
 def list_(*, as_json: JsonOption = False) -> None:
     """List what was learned, how long it is, for whom, and whether it may be used."""
-    from tersely.artefact import page_of
-    from tersely.soft_artefact import RECIPE, SoftAbout, listed
+    from tersely.soft_artefact import listed
 
-    pages = {name: page_of(SoftAbout, folder, RECIPE) for name, folder in listed().items()}
+    rows = [{"name": name, **_known(folder)} for name, folder in listed().items()]
     if as_json:
-        write_json([{"name": n, "about": a.model_dump(mode="json")} for n, a in pages.items()])
+        write_json(rows)
         return
-    for name, about in pages.items():
-        typer.echo(f"{name:<20} {_size(about)}")
-        typer.echo(f"{'':<20} {about.shortfall or 'faithful enough to be used'}")
+    for row in rows:
+        typer.echo(f"{row['name']:<20} {row['what']}")
+        typer.echo(f"{'':<20} {row['fault'] or 'faithful enough to be used'}")
 
 
 @app.command()
@@ -222,6 +222,17 @@ def _place(prompt: Path, name: str | None, out: Path | None) -> Path:
     return out or place_of(name or prompt.stem)
 
 
+def _check_free(folder: Path, text: str) -> None:
+    """Raise ConfigError where something was learned from another text than an earlier form."""
+    from tersely.artefact import PAGE
+    from tersely.soft_artefact import SoftArtefact
+
+    if (folder / PAGE).is_file() and not SoftArtefact.load(folder).resembles(text):
+        raise ConfigError(
+            f"{folder} holds what was learned from another text: take another name, or remove it"
+        )
+
+
 def _alike(names: Sequence[str]) -> dict[str, SoftArtefact]:
     """What has these names. Raises ConfigError unless all is of one text, model and kind."""
     from tersely.soft_artefact import SoftArtefact, find
@@ -255,31 +266,26 @@ def _sizes(tokens: str) -> list[int]:
 
 def _tell(artefact: SoftArtefact) -> None:
     """Say on standard error what it stands for, how faithful it is, and when it pays back."""
-    for line in _told(artefact):
-        tell(line)
+    from tersely.middleware.soft_table import told
+
     about = artefact.about
+    for line in told(about):
+        tell(line)
     if about.passed:
         tell("faithful enough to be used", "green")
     else:
         tell(f"not used as it is: {about.shortfall}", "yellow")
 
 
-def _told(artefact: SoftArtefact) -> Iterator[str]:
-    about = artefact.about
-    yield _size(about)
-    yield (
-        f"{about.steps:,} steps and all before them in {about.seconds:,.0f} s on {about.device}"
-        + (f"; pays back after {about.pays_back:,} requests" if about.pays_back else "")
-    )
-    if fidelity := about.fidelity:
-        yield (
-            f"KL {fidelity.kl.mean:.3f}, agreement {fidelity.agreement.mean:.1%} on"
-            f" {fidelity.turns} turns; {fidelity.facts - len(fidelity.lost)} of {fidelity.facts}"
-            " facts kept"
-        )
-        if fidelity.lost:
-            yield f"lost: {', '.join(fidelity.lost)}"
+def _known(folder: Path) -> dict[str, Any]:
+    """What is learned in a folder and why it is not used; of a damaged one that it is."""
+    from tersely.artefact import page_of
+    from tersely.middleware.soft_table import size_of
+    from tersely.soft_artefact import RECIPE, SoftAbout
 
-
-def _size(about: SoftAbout) -> str:
-    return f"{about.text_tokens:,} tokens as {about.tokens}, {about.form}, for {about.model}"
+    try:
+        about = page_of(SoftAbout, folder, RECIPE)
+    except ModelError as error:
+        return {"path": str(folder), "what": "damaged", "fault": str(error), "about": None}
+    told = about.model_dump(mode="json")
+    return {"path": str(folder), "what": size_of(about), "fault": about.shortfall, "about": told}

@@ -1,8 +1,8 @@
-"""Fidelity as a table for the terminal."""
+"""What was learned, for the terminal: fidelity as a table, and the rest in lines."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from tersely.middleware.signs import shown
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tersely.fidelity import Figures, Interval
+    from tersely.soft_artefact import SoftAbout
 
 
 def table(found: Mapping[int, Mapping[str, Figures]]) -> Table:
@@ -29,6 +30,28 @@ def table(found: Mapping[int, Mapping[str, Figures]]) -> Table:
                 f"{one.facts - len(one.lost)} of {one.facts}",
             )
     return made
+
+
+def told(about: SoftAbout) -> Iterator[str]:
+    """What it stands for, what it took, and how faithful it is, in lines."""
+    yield size_of(about)
+    yield (
+        f"{about.steps:,} steps and all before them in {about.seconds:,.0f} s on {about.device}"
+        + (f"; pays back after {about.pays_back:,} requests" if about.pays_back else "")
+    )
+    if fidelity := about.fidelity:
+        yield (
+            f"KL {fidelity.kl.mean:.3f}, agreement {fidelity.agreement.mean:.1%} on"
+            f" {fidelity.turns} turns; {fidelity.facts - len(fidelity.lost)} of {fidelity.facts}"
+            " facts kept"
+        )
+        if fidelity.lost:
+            yield f"lost: {', '.join(fidelity.lost)}"
+
+
+def size_of(about: SoftAbout) -> str:
+    """How much stands for how much, and for whom."""
+    return f"{about.text_tokens:,} tokens as {about.tokens}, {about.form}, for {about.model}"
 
 
 def _interval(one: Interval, form: str) -> str:

@@ -57,12 +57,26 @@ def test_a_text_is_learned_shown_listed_and_removed(tiny_llama: Path, tmp_path: 
     assert about.fidelity and {"truncated", "pruned", "untrained"} == {*about.fidelity.baselines}
     assert told(run("list", "--json"))[0]["name"] == "policy"
     assert "policy" in run("list").stdout and str(folder) in run("show", "policy").stdout
+    Path("other.md").write_text("The kettle holds 1.7 litres, and is blue.")
+    other = run("train", "--prompt", "other.md", "--name", "policy")
+    assert "learned from another text: take another name" in failed(other)
     shown = told(run("show", "policy", "--json"))
     assert shown["about"]["passed"] == about.passed
     assert told(run("rm", "policy", "--json")) == {"name": "policy", "path": str(folder)}
     assert listed() == {} and told(run("list", "--json")) == []
     assert "no soft prompt named 'policy'" in failed(run("show", "policy"))
     assert "no soft prompt named 'policy'" in failed(run("rm", "policy"))
+
+
+def test_what_is_damaged_is_listed_as_such(tiny_llama: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "home" / "soft" / "torn"
+    folder.mkdir(parents=True)
+    (folder / "tersely.json").write_text("{")
+    assert "is damaged" in run("list").stdout
+    (row,) = told(run("list", "--json"))
+    assert (row["name"], row["what"], row["about"]) == ("torn", "damaged", None)
+    assert "is damaged" in failed(run("show", "torn"))
+    assert run("rm", "torn").exit_code == 0 and not folder.exists()
 
 
 def test_fidelity_is_measured_and_drawn_against_tokens(tiny_llama: Path) -> None:
