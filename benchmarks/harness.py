@@ -52,7 +52,7 @@ def options(about: str, argv: Sequence[str] | None = None) -> Options:
 def machine() -> dict[str, Any]:
     """What a reader must know about the machine to compare."""
     packages = ["tersely", "torch", "transformers", "numpy", "tiktoken", "bm25s"]
-    packages += ["spacy", "llmlingua", "selective-context"]
+    packages += ["spacy", "llmlingua", "selective-context", "sumy", "langchain-classic"]
     return {
         "cores": os.cpu_count(),
         "architecture": platform.machine(),

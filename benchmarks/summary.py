@@ -68,7 +68,7 @@ def _new(
 ) -> Iterator[dict[str, Any]]:
     quick = [method for method in METHODS if not method.few and method.group in groups]
     for at, item in enumerate(chosen):
-        if at % 40 == 0:
+        if quick and at % 40 == 0:
             print(f"summary: question {at + 1} of {len(chosen)}", flush=True)
         for method in quick:
             for ratio in RATIOS:

@@ -27,7 +27,6 @@ def test_what_two_texts_have_in_order(one: list[str], other: list[str]) -> None:
     assert summary_scores._in_order(one, other) == before[-1]
 
 
-@pytest.mark.model
 @given(
     st.lists(
         st.sampled_from(["the", "kettles", "kettle", "are", "being", "blue", "25", "."]),
