@@ -18,7 +18,7 @@ from tersely.contracts import Context
 from tersely.errors import MissingExtra
 from tersely.forms import Form, form_of
 from tersely.named import Named
-from tersely.prompt import Prompt, Span
+from tersely.prompt import Prompt
 
 
 class Auto(Structured):
@@ -34,9 +34,12 @@ class Auto(Structured):
     name = "auto"
     leap = True
 
-    def fold(self, text: str, asked: Named, spans: tuple[Span, ...]) -> Folding | None:
-        stage = _stages().get(form_of(text))
-        return None if stage is None else stage.fold(text, asked, spans)
+    def recognises(self, text: str) -> bool:
+        """Whether a stage that can work here takes texts of this form."""
+        return form_of(text) in _stages()
+
+    def fold(self, text: str, asked: Named) -> Folding | None:
+        return _stages()[form_of(text)].fold(text, asked)
 
     def __call__(self, prompt: Prompt, context: Context, /) -> Prompt:
         for name, why in _lacking().items():

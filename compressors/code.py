@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from tersely.compressors.gaps import Gaps, counted, told_apart
 from tersely.compressors.structured import Folding, Structured
 from tersely.errors import require
-from tersely.forms import form_of
+from tersely.forms import Form
 from tersely.named import Named
-from tersely.prompt import Kind, Span
+from tersely.prompt import Kind
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
@@ -74,6 +74,7 @@ class Code(Structured):
     """
 
     name = "code"
+    forms = frozenset[Form](("code", "prose", "search"))
     lossy = True
 
     kinds: tuple[Kind, ...] = ("code", "tool_output", "context")
@@ -82,8 +83,8 @@ class Code(Structured):
         modules = {module for module, _, _ in LANGUAGES.values()}
         require("tree_sitter", *sorted(modules), extra="structure")
 
-    def fold(self, text: str, asked: Named, spans: tuple[Span, ...]) -> Folding | None:
-        if LEFT in text or form_of(text) not in ("code", "prose", "search"):
+    def fold(self, text: str, asked: Named) -> Folding | None:
+        if LEFT in text:
             return None
         lines = text.split("\n")
         bare = _bare(lines)

@@ -9,9 +9,9 @@ from itertools import accumulate
 
 from tersely.compressors.gaps import counted
 from tersely.compressors.structured import Folding, Structured
-from tersely.forms import form_of
+from tersely.forms import Form
 from tersely.named import Lines, Named
-from tersely.prompt import Kind, Span
+from tersely.prompt import Kind
 
 LEFT = " left out]"
 
@@ -28,12 +28,13 @@ class Diff(Structured):
     """
 
     name = "diff"
+    forms = frozenset[Form](("diff",))
     lossy = True
 
     kinds: tuple[Kind, ...] = ("code", "tool_output", "context")
 
-    def fold(self, text: str, asked: Named, spans: tuple[Span, ...]) -> Folding | None:
-        if LEFT in text or form_of(text) != "diff":
+    def fold(self, text: str, asked: Named) -> Folding | None:
+        if LEFT in text:
             return None
         pieces = list(_pieces(text.split("\n")))
         hunks = [piece for piece in pieces if isinstance(piece, Hunk)]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from tersely.compressors.markdown import LEFT, thinned
 from tersely.compressors.structured import Folding, Structured
 from tersely.errors import require
-from tersely.forms import form_of
+from tersely.forms import Form
 from tersely.named import Named
-from tersely.prompt import Kind, Span
+from tersely.prompt import Kind
 
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborNode
@@ -44,6 +44,7 @@ class Html(Structured):
     """
 
     name = "html"
+    forms = frozenset[Form](("html",))
     lossy = True
     leap = True
 
@@ -52,8 +53,8 @@ class Html(Structured):
     def ready(self) -> None:
         require("selectolax", extra="structure")
 
-    def fold(self, text: str, asked: Named, spans: tuple[Span, ...]) -> Folding | None:
-        if LEFT in text or form_of(text) != "html":
+    def fold(self, text: str, asked: Named) -> Folding | None:
+        if LEFT in text:
             return None
         made = as_markdown(text)
         return _Page(text, made, thinned(made, asked)) if made else None

@@ -6,9 +6,9 @@ from tersely.compressors.json_drop import Parts, holds_marks, parts_of
 from tersely.compressors.json_table import ABSENT, COLUMNS, tabled
 from tersely.compressors.json_tree import Value, read, squeezed, write
 from tersely.compressors.structured import Folding, Structured
+from tersely.forms import Form
 from tersely.kinds import json_shape
 from tersely.named import Named
-from tersely.prompt import Span
 
 
 class Json(Structured):
@@ -24,11 +24,14 @@ class Json(Structured):
     """
 
     name = "json"
+    forms = frozenset[Form](("json", "ndjson"))
     tables: bool = True
 
-    def fold(self, text: str, asked: Named, spans: tuple[Span, ...]) -> Folding | None:
-        if text.lstrip(" \t\r\n")[:1] not in ("{", "["):
-            return None
+    def recognises(self, text: str) -> bool:
+        """Whether a text begins as JSON does; it is read only once, to be taken apart."""
+        return text.lstrip(" \t\r\n")[:1] in ("{", "[")
+
+    def fold(self, text: str, asked: Named) -> Folding | None:
         try:
             return self._of_one(text, asked)
         except RecursionError:
@@ -67,6 +70,12 @@ class _Tree:
     def text(self, share: float) -> str:
         if share <= 0 or self._done:
             return self._whole
+        try:
+            return self._less(share)
+        except RecursionError:
+            return self._whole
+
+    def _less(self, share: float) -> str:
         if self._parts is None:
             self._parts = parts_of(self._value, self._asked)
         rest = self._parts.without(share)

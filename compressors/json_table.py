@@ -63,7 +63,7 @@ def tabled(value: Value) -> Value:
 def untabled(value: Value) -> Value:
     """The value that `tabled` was given."""
     if type(value) is list:
-        if value and type(value[0]) is dict and next(iter(value[0]), "") == COLUMNS:
+        if value and type(value[0]) is dict and list(value[0]) == [COLUMNS]:
             spec = value[0][COLUMNS]
             return [_restored(one, spec) for one in value[1:]]
         return [untabled(one) for one in value]

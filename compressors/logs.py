@@ -10,9 +10,9 @@ from operator import eq
 from tersely.compressors.gaps import Gaps, lines_left_out
 from tersely.compressors.log_lines import free_of, kinds_of, runs
 from tersely.compressors.structured import Folding, Structured
-from tersely.forms import form_of
+from tersely.forms import Form
 from tersely.named import Named
-from tersely.prompt import Kind, Span
+from tersely.prompt import Kind
 
 FEWEST = 12
 """Lines below which nothing is folded."""
@@ -36,13 +36,12 @@ class Logs(Structured):
     """
 
     name = "logs"
+    forms = frozenset[Form](("log", "tests", "traceback"))
 
     kinds: tuple[Kind, ...] = ("log", "tool_output", "code", "context")
 
-    def fold(self, text: str, asked: Named, spans: tuple[Span, ...]) -> Folding | None:
+    def fold(self, text: str, asked: Named) -> Folding | None:
         if text.count("\n") < FEWEST or LEFT in text or ABOVE in text:
-            return None
-        if form_of(text) not in ("log", "tests", "traceback"):
             return None
         return _Log(text, asked)
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from tersely.compressors.gaps import Gaps, counted, told_apart
 from tersely.compressors.structured import Folding, Structured
-from tersely.forms import form_of
+from tersely.forms import Form
 from tersely.named import Named
-from tersely.prompt import Kind, Span
+from tersely.prompt import Kind
 
 FEWEST = 4
 """Blocks below which none goes."""
@@ -29,12 +29,13 @@ class Markdown(Structured):
     """
 
     name = "markdown"
+    forms = frozenset[Form](("markdown",))
     lossy = True
 
     kinds: tuple[Kind, ...] = ("tool_output", "code", "context")
 
-    def fold(self, text: str, asked: Named, spans: tuple[Span, ...]) -> Folding | None:
-        if LEFT in text or form_of(text) != "markdown":
+    def fold(self, text: str, asked: Named) -> Folding | None:
+        if LEFT in text:
             return None
         return thinned(text, asked)
 

@@ -9,9 +9,9 @@ from tersely.compressors.gaps import Gaps, counted, told_apart
 from tersely.compressors.json_drop import exceptions
 from tersely.compressors.json_tree import as_number
 from tersely.compressors.structured import Folding, Structured
-from tersely.forms import form_of
+from tersely.forms import Form
 from tersely.named import Named
-from tersely.prompt import Kind, Span
+from tersely.prompt import Kind
 
 FEWEST = 8
 """Lines below which no row goes."""
@@ -37,11 +37,12 @@ class Rows(Structured):
     """
 
     name = "rows"
+    forms = frozenset[Form](("table",))
 
     kinds: tuple[Kind, ...] = ("table", "tool_output", "context")
 
-    def fold(self, text: str, asked: Named, spans: tuple[Span, ...]) -> Folding | None:
-        if LEFT in text or form_of(text) != "table":
+    def fold(self, text: str, asked: Named) -> Folding | None:
+        if LEFT in text:
             return None
         lines = text.split("\n")
         if any(_RULE.fullmatch(line) for line in lines[:6]):

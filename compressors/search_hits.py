@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from tersely.compressors.gaps import Gaps, lines_left_out, told_apart
 from tersely.compressors.structured import Folding, Structured
-from tersely.forms import form_of
+from tersely.forms import Form
 from tersely.named import Named
-from tersely.prompt import Kind, Span
+from tersely.prompt import Kind
 
 FEWEST = 6
 """Hits below which nothing is grouped."""
@@ -27,12 +27,13 @@ class SearchHits(Structured):
     """
 
     name = "search_hits"
+    forms = frozenset[Form](("search",))
 
     kinds: tuple[Kind, ...] = ("code", "log", "tool_output", "context")
 
-    def fold(self, text: str, asked: Named, spans: tuple[Span, ...]) -> Folding | None:
+    def fold(self, text: str, asked: Named) -> Folding | None:
         lines = text.split("\n")
-        if len(lines) < FEWEST or form_of(text) != "search":
+        if len(lines) < FEWEST:
             return None
         return _Hits(lines, asked)
 

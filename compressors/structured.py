@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import ClassVar, Protocol
 
 from tersely.contracts import Context, StageModel
+from tersely.forms import Form, form_of
 from tersely.named import Named, named
-from tersely.prompt import Kind, Prompt, Segment, Span
+from tersely.prompt import Kind, Prompt, Segment
 from tersely.select import settled
 
 TRIES = 5
@@ -45,17 +46,21 @@ class Structured(StageModel):
     kinds: tuple[Kind, ...] = ("json", "log", "table", "code", "tool_output", "context")
     lossless: bool = False
 
+    forms: ClassVar[frozenset[Form]]
+    """The forms that it reads."""
+
     lossy: ClassVar[bool] = False
     """Whether a text of this form can't be written shorter without loss."""
 
     leap: ClassVar[bool] = False
     """Whether a text loses much at once, so that it may do before anything else goes."""
 
-    def fold(self, text: str, asked: Named, spans: tuple[Span, ...]) -> Folding | None:
-        """The text taken apart; None where it is not of this stage's form.
+    def recognises(self, text: str) -> bool:
+        """Whether a text looks as if it were of this stage's form."""
+        return form_of(text) in self.forms
 
-        What lies in `spans` has to stay byte for byte.
-        """
+    def fold(self, text: str, asked: Named) -> Folding | None:
+        """The text taken apart, which looks right; None where it can't be read after all."""
         raise NotImplementedError
 
     def __call__(self, prompt: Prompt, context: Context, /) -> Prompt:
@@ -68,8 +73,10 @@ class Structured(StageModel):
         for i in prompt.open:
             context.check()
             segment = prompt.segments[i]
+            if not self.recognises(segment.text):
+                continue
             asked = named(prompt, segment.turn)
-            if made := self.fold(segment.text, asked, segment.spans):
+            if made := self.fold(segment.text, asked):
                 foldings[i] = made
         whole = _written(prompt, foldings, context, 0.0)
         if self.lossless or context.limit is None or context.tokens(whole) <= context.limit:

@@ -6,6 +6,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -35,6 +36,13 @@ FEW = 3
 """A literal that more than half of the lines hold tells none of them apart; a word must be in one
 of twenty at the most, or in three."""
 
+MOST_LITERALS = 200
+MOST_WORDS = 60
+"""What is looked for at the most, so that long questions take no long time."""
+
+REMEMBERED = 256
+"""Texts whose names are remembered: a question is asked of every output."""
+
 LONGEST = 500
 """Characters of a call's argument that are read; beyond, it is a text and no name."""
 
@@ -48,14 +56,12 @@ class Named:
 
     @classmethod
     def by(cls, *texts: str) -> Named:
-        """What texts name, each thing once, in order."""
-        literals: dict[str, None] = {}
-        words: dict[str, None] = {}
-        for text in texts:
-            for literal in _literals(text):
-                (literals if len(literal) >= SHORT else words)[literal.lower()] = None
-            words |= dict.fromkeys(term for term in terms_of(text) if len(term) >= SHORT)
-        return cls(tuple(literals), tuple(word for word in words if word not in literals))
+        """What texts name, each thing once; of very many, the words that are longest."""
+        found = [_things(text) for text in texts]
+        literals = dict.fromkeys(one for literals, _ in found for one in literals)
+        words = dict.fromkeys(one for _, words in found for one in words if one not in literals)
+        longest = sorted(words, key=len, reverse=True)[:MOST_WORDS]
+        return cls(tuple(literals)[:MOST_LITERALS], tuple(longest))
 
     def __bool__(self) -> bool:
         return bool(self.literals or self.words)
@@ -119,6 +125,17 @@ def named(prompt: Prompt, turn: int) -> Named:
     last = max((s.turn for s in calls), default=0)
     handed = [text for s in calls if s.turn == last for text in _scalars(s.text)]
     return Named.by(prompt.question, *handed)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _things(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The literals and the words of a text, in lower case."""
+    found = [literal.lower() for literal in _literals(text)]
+    words = [term for term in terms_of(text) if len(term) >= SHORT]
+    return (
+        tuple(one for one in found if len(one) >= SHORT),
+        tuple(one for one in (*found, *words) if one and (len(one) < SHORT or one in words)),
+    )
 
 
 def _literals(text: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_json import prompt_of
 
@@ -99,6 +99,7 @@ def test_a_file_named_in_the_call_tells_the_language() -> None:
     assert "... [31 lines left out]" in shrunk(text, 0.5, "", '{"path": "src/a.py"}')
 
 
+@settings(max_examples=40)
 @given(st.integers(0, 1800), st.integers(60, 250), st.sampled_from((0.3, 0.7)))
 def test_every_line_that_stays_is_as_it_was(start: int, size: int, share: float) -> None:
     lines = SOURCE.split("\n")[start : start + size]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tersely.compressors.json_stage import Json
@@ -22,6 +22,9 @@ from tersely.tokens import counter
 NUMBERS = st.sampled_from(("0", "-0", "1", "1.10", "1e400", "-1E+2", "12345678901234567890", "NaN"))
 KEYS = st.sampled_from(("id", "name", "a", "b", "é", "", "*", "#", "#absent", "x y", '"', "\\"))
 STRINGS = st.one_of(st.text(max_size=8), KEYS, st.just("\ud800"), st.just("left"))
+
+some = settings(max_examples=70)
+"""Each text is large: fewer of them."""
 
 
 class Spelled(str):
@@ -94,6 +97,7 @@ def shrunk(text: str, share: float | None, question: str = "", handed: str = "")
     return Json()(prompt, context.within(limit)).segments[1].text
 
 
+@some
 @given(TEXTS)
 def test_what_was_read_is_written_as_it_was(text: str) -> None:
     if any(sign in text for sign in (BEGIN, END, AGAIN, "\\ue00")):
@@ -104,6 +108,7 @@ def test_what_was_read_is_written_as_it_was(text: str) -> None:
     written.encode()
 
 
+@some
 @given(TEXTS)
 def test_a_table_is_read_back_as_what_it_was_made_of(text: str) -> None:
     value = read(text) if "\\ue00" not in text else None
@@ -113,6 +118,7 @@ def test_a_table_is_read_back_as_what_it_was_made_of(text: str) -> None:
     assert json_shape(table) == json_shape(write(value))
 
 
+@some
 @given(TEXTS)
 def test_without_a_budget_nothing_is_lost(text: str) -> None:
     made = shrunk(text, None)
@@ -123,6 +129,7 @@ def test_without_a_budget_nothing_is_lost(text: str) -> None:
     assert shrunk(made, None) == made
 
 
+@some
 @given(TEXTS, st.sampled_from((0.9, 0.5, 0.1)))
 def test_it_stays_json_of_its_type_and_a_second_pass_changes_nothing(
     text: str, share: float
