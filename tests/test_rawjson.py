@@ -120,3 +120,34 @@ def test_what_is_no_json(text: str) -> None:
 def test_nesting_beyond_all_measure() -> None:
     with pytest.raises(RequestError, match="nested too deep"):
         parse("[" * 100_000 + "]" * 100_000)
+
+
+rows = st.lists(st.integers() | st.floats(allow_nan=False) | st.text(max_size=5), max_size=6)
+
+
+@given(rows, st.data())
+def test_a_list_with_other_rows_keeps_the_bytes_of_those_that_stay(
+    before: list[Any], data: st.DataObject
+) -> None:
+    boxed = [[row] for row in before]
+    places = data.draw(st.lists(st.integers(0, max(len(before) - 1, 0)), max_size=4))
+    after = [*(boxed[i] for i in places if boxed), ["new é"]]
+    text = json.dumps({"a": 1, "rows": boxed}, indent=1)
+    edits = dict(differences({"a": 1, "rows": boxed}, {"a": 1, "rows": after}))
+    assert json.loads(patched(text, edits)) == {"a": 1, "rows": after}
+
+
+def test_rows_that_stay_are_not_respelled() -> None:
+    text = '{"rows": [ {"n": 1.10}, {"n":  2e0}, {"n": 3} ], "x": 1.0}'
+    before = parse(text)
+    after = {**before, "rows": [before["rows"][1], {"n": "new"}]}
+    edits = dict(differences(before, after))
+    assert patched(text, edits) == '{"rows": [{"n":  2e0}, {"n": "new"}], "x": 1.0}'
+
+
+def test_an_object_with_other_keys_is_written_anew() -> None:
+    text = '{"rows": [{"a": 1.10}, {"b": 2.0}]}'
+    before = parse(text)
+    after = {"rows": [before["rows"][0], {"c": 3}]}
+    edits = dict(differences(before, after))
+    assert patched(text, edits) == '{"rows": [{"a": 1.10}, {"c": 3}]}'
