@@ -15,13 +15,15 @@ from tersely import __version__
 from tersely.budget import Budget, BudgetLike
 from tersely.errors import ConfigError, first_fault
 from tersely.middleware import scope
-from tersely.middleware.batch_outputs import Outputs
-from tersely.middleware.batch_run import Engine, Reading, Running
+from tersely.middleware.batch_outputs import CACHE, SORTED, Outputs, beside
+from tersely.middleware.batch_run import Engine, Reading, Rows, Running
+from tersely.middleware.batch_share import shared
+from tersely.middleware.batch_sort import Sorted
 from tersely.middleware.batch_workers import Work, Workers, here
 from tersely.middleware.files import At, Files, files_of, objects
 from tersely.middleware.journal import Mark, Source
 from tersely.middleware.pipeline import Pipeline, pipeline_of
-from tersely.middleware.row_shapes import Format, FormatName, format_of, steps
+from tersely.middleware.row_shapes import FormatName, format_of, steps
 from tersely.middleware.rows import RowOptimizer
 from tersely.middleware.tally import Tally
 
@@ -88,6 +90,9 @@ class BatchJob(BaseModel):
     With `resume` a job that was stopped, however roughly, goes on where it was; `block` rows are
     done again at most. `workers` processes share the work. `limit` bounds the rows of the whole
     job. `budget` goes before the pipeline's own.
+
+    `share` compresses each text by itself (see `batch_share`), once in the whole job. `sort` puts
+    rows that begin alike one after the other, so that a provider's cache can serve them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -107,6 +112,8 @@ class BatchJob(BaseModel):
     block: int = Field(default=32, ge=1)
     split_rows: int | None = Field(default=None, ge=1)
     split_bytes: int | None = Field(default=None, ge=1)
+    share: bool = False
+    sort: bool = False
     progress: bool = False
 
     if not TYPE_CHECKING:  # type checkers go by the fields
@@ -132,8 +139,9 @@ class BatchJob(BaseModel):
     def optimizer(self) -> RowOptimizer:
         """What compresses a row. Raises ConfigError when the source holds nothing to compress."""
         named = (self.field,) if isinstance(self.field, str) else self.field or ()
+        folder = beside(str(self.target), CACHE) if self.workers > 1 else None
         return RowOptimizer(
-            pipeline=self.settled,
+            pipeline=shared(self.settled, folder) if self.share else self.settled,
             format=format_of(objects(self.files), self.format, named),
             question=steps(self.question_field) if self.question_field else (),
             wishes=scope.current_override(),
@@ -154,7 +162,7 @@ class BatchJob(BaseModel):
         began = monotonic()
         outputs = self._outputs()
         outputs.check()
-        start = self._start(self.optimizer.format, outputs)
+        start = _start(self, outputs)
         first = outputs.journal.resume(start, str(self.target)) if self.resume else start
         last, stopped = first, False
         if not (self.resume and (first.finished or self._enough(first))):
@@ -184,7 +192,11 @@ class BatchJob(BaseModel):
         )
         left = None if self.limit is None else self.limit - first.rows
         at = At(first.offset, first.line)
-        reading = Reading(files=self.files, at=at, size=self.block, left=left)
+        rows: Rows = self.files
+        if self.sort:
+            rows = Sorted(self.files, shape, outputs.beside(SORTED))
+            rows.prepare(anew=not first.line)
+        reading = Reading(rows=rows, at=at, size=self.block, left=left)
         engine: Engine = partial(here, self.work)
         alone = self.workers == 1
         with nullcontext() if alone else closing(Workers(self.work, self.workers)) as pool:
@@ -204,19 +216,6 @@ class BatchJob(BaseModel):
             told=not self.work.column,
         )
 
-    def _start(self, shape: Format, outputs: Outputs) -> Mark:
-        settings = {
-            "pipeline": _spelled(self.settled),
-            "override": _spelled(scope.current_override()),
-            "format": repr(shape),
-            "question_field": str(self.question_field),
-            "errors": str(outputs.growing["errors"]),
-            "split": repr((self.split_rows, self.split_bytes)),
-            "version of tersely": __version__,
-        }
-        sizes = dict.fromkeys(outputs.growing, 0)
-        return Mark(source=Source.of(*self.files.parts()), settings=settings, sizes=sizes)
-
 
 def batch(source: str | Path, target: str | Path, **settings: Any) -> BatchSummary:
     """Compress the prompts of a data set into another one; `settings` are BatchJob's fields.
@@ -232,3 +231,20 @@ def batch(source: str | Path, target: str | Path, **settings: Any) -> BatchSumma
 def _spelled(value: Any) -> str:
     """A value's settings as text, the same in every process."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def _start(job: BatchJob, outputs: Outputs) -> Mark:
+    """The point before the first row, with what must stay the same from run to run."""
+    settings = {
+        "pipeline": _spelled(job.settled),
+        "override": _spelled(scope.current_override()),
+        "format": repr(job.optimizer.format),
+        "question_field": str(job.question_field),
+        "errors": str(outputs.growing["errors"]),
+        "split": repr((job.split_rows, job.split_bytes)),
+        "share": str(job.share),
+        "sort": str(job.sort),
+        "version of tersely": __version__,
+    }
+    sizes = dict.fromkeys(outputs.growing, 0)
+    return Mark(source=Source.of(*job.files.parts()), settings=settings, sizes=sizes)

@@ -14,6 +14,23 @@ from tersely.middleware.files import Files
 from tersely.middleware.journal import Journal, Mark
 from tersely.models import home
 
+CACHE = ".cache"
+"""How the folder ends in which workers remember what they made."""
+
+SORTED = ".sorted"
+"""How the file ends that holds the rows in another order."""
+
+
+def beside(target: str, ending: str) -> Path:
+    """The file of that ending that belongs to a target.
+
+    It lies beside it or, when the target is an address, in a folder of ours.
+    """
+    name = target.rstrip("/").rpartition("/")[2] + ending
+    if not places.is_remote(target):
+        return Path(target).parent / name
+    return home() / "batch" / blake2b(target.encode(), digest_size=8).hexdigest() / name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:
@@ -28,16 +45,9 @@ class Outputs:
     errors: Path | None
     told: bool
 
-    @property
-    def desk(self) -> Path:
-        """The folder in which the files grow."""
-        if not places.is_remote(self.target):
-            return Path(self.target).parent
-        return home() / "batch" / blake2b(self.target.encode(), digest_size=8).hexdigest()
-
     def beside(self, ending: str) -> Path:
         """The file of that ending that belongs to the target."""
-        return self.desk / (self.target.rstrip("/").rpartition("/")[2] + ending)
+        return beside(self.target, ending)
 
     @property
     def growing(self) -> Mapping[str, Path]:
@@ -79,6 +89,8 @@ class Outputs:
         if not self.files.grows:
             grown.unlink()
         journal.drop_empty()
+        for ending in (CACHE, SORTED):
+            _removed(self.beside(ending))
         return mark
 
     def _made(self, grown: Path) -> None:
@@ -93,7 +105,9 @@ class Outputs:
         """Copy what was written to where it belongs."""
         folder = self.target.rstrip("/").rpartition("/")[0]
         grown = [journal.path_of(name) for name in {**journal.files, **mark.sizes}]
-        paths = [path for path in grown if path.parent == self.desk and path.suffix != ".part"]
+        paths = [
+            path for path in grown if path.parent == grown[0].parent and path.suffix != ".part"
+        ]
         for path in dict.fromkeys((self.beside(""), *paths)):
             if path.is_dir() or path.stat().st_size or path == self.beside(""):
                 places.put(path, places.below(folder, path.name))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Protocol
 
 from tersely.errors import ConfigError
 from tersely.middleware.batch_workers import Done
@@ -23,6 +24,12 @@ Engine = Callable[[Iterable[Block]], Iterator[Done]]
 """Does the work of blocks, and gives what came of them in their order."""
 
 
+class Rows(Protocol):
+    """What gives the rows from a place on, at most so many in a block."""
+
+    def blocks(self, at: At, rows: int) -> Iterator[Block]: ...
+
+
 @dataclass(slots=True, kw_only=True)
 class Reading:
     """The blocks of a source from a place on: `left` rows of it (None: all), `size` in a block.
@@ -30,7 +37,7 @@ class Reading:
     `ended` tells whether the source had no more.
     """
 
-    files: Files
+    rows: Rows
     at: At
     size: int
     left: int | None = None
@@ -39,7 +46,7 @@ class Reading:
     def __iter__(self) -> Iterator[Block]:
         while self.left is None or self.left > 0:
             size = self.size if self.left is None else min(self.size, self.left)
-            for block in self.files.blocks(self.at, size):
+            for block in self.rows.blocks(self.at, size):
                 yield block
                 self.at = block.end
                 if self.left is not None:
@@ -49,7 +56,7 @@ class Reading:
             else:
                 self.ended = True
                 return
-        self.ended = not any(block.rows for block in self.files.blocks(self.at, 1))
+        self.ended = not any(block.rows for block in self.rows.blocks(self.at, 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,6 +106,7 @@ def estimate(
     if sample < 1:
         raise ConfigError(f"sample must be at least 1, was {sample}")
     named = pairs(str(source), str(target))
+    workers = int(settings.pop("workers", 1))
     jobs = [BatchJob(**{**settings, "source": one, "target": place}) for one, place in named]
     drawn, rows = _drawn(jobs, sample)
     tried, seconds = _tried(drawn)
@@ -121,7 +122,7 @@ def estimate(
         before=before,
         after=after,
         saved=saved,
-        seconds=Guess.of(seconds, rows).times(1 / jobs[0].workers),
+        seconds=Guess.of(seconds, rows).times(1 / workers),
         dollars_before=before.times(price / MILLION),
         dollars_after=after.times(price / MILLION),
         dollars_saved=saved.times(price / MILLION),

@@ -41,6 +41,12 @@ class Rows:
         int | None, Option(help="Rows in a file of the target; what providers take by itself.")
     ] = None
     split_bytes: Annotated[int | None, Option(help="Bytes in a file of the target.")] = None
+    share: Annotated[
+        bool, Option("--share", help="Compress each text by itself, once in the whole job.")
+    ] = False
+    sort: Annotated[
+        bool, Option("--sort", help="Put rows that begin alike one after the other.")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,12 +59,14 @@ class At:
 class Block:
     """Rows that are read, treated and written together, as they lay in the file.
 
-    `end` is the place after them, and `share` how much of the source was read by then.
+    `first` is the number of the first row, where the data does not tell. `end` is the place after
+    them, and `share` how much of the source was read by then.
     """
 
     data: Any
     rows: int
     end: At
+    first: int = 0
     share: float = 0.0
 
 

@@ -56,27 +56,23 @@ class Tables:
         done, total = at.offset, self._rows or 1
         for batch in self._batches(at.offset, rows):
             for start in range(0, batch.num_rows, rows):
-                part = batch.slice(start, rows)
-                done += part.num_rows
-                yield Block(
-                    data=_packed(part), rows=part.num_rows, end=At(done, done), share=done / total
-                )
+                yield _block(batch.slice(start, rows), done + 1, total)
+                done += min(rows, batch.num_rows - start)
 
     def rows(self, block: Block, /) -> Iterator[Any]:
         yield from _unpacked(block.data).to_pylist()
 
     def alone(self, block: Block, /) -> Iterator[Block]:
         table = _unpacked(block.data)
-        first = block.end.line - block.rows
         for at in range(block.rows):
             row = table.slice(at, 1).combine_chunks().to_batches()[0]
-            yield Block(data=_packed(row), rows=1, end=At(first + at + 1, first + at + 1))
+            yield _block(row, block.first + at)
 
     def treat(self, block: Block, treat: Treat, *, column: bool) -> Made:
         table = _unpacked(block.data)
         rows = table.to_pylist()
         treated = [treat(row) for row in rows]
-        numbered = list(enumerate(zip(rows, treated, strict=True), block.end.line - block.rows + 1))
+        numbered = list(enumerate(zip(rows, treated, strict=True), block.first))
         errors = (_error(n, row, one) for n, (row, one) in numbered if one.status == "failed")
         batches = _edited(table, treated).combine_chunks().to_batches()
         return Made(
@@ -144,6 +140,18 @@ class Tables:
     def _groups(self, rows: int) -> Iterator[Any]:
         with places.opened(self.source) as file:
             yield from _parquet().ParquetFile(file).iter_batches(batch_size=rows)
+
+
+def _block(batch: Any, first: int, total: int = 1) -> Block:
+    """Rows as a block; their number is also where they lie."""
+    last = first + batch.num_rows - 1
+    return Block(
+        data=_packed(batch),
+        rows=batch.num_rows,
+        first=first,
+        end=At(last, last),
+        share=min(last / total, 1.0),
+    )
 
 
 def with_column(schema: Any) -> Any:

@@ -43,3 +43,15 @@ class Deadly(Half):
         if "explode" in text:
             raise RuntimeError("exploded")
         return super().__call__(prompt, context)
+
+
+class Counted(Half):
+    """Half, and writes down every text that it is given."""
+
+    name: ClassVar[str] = "counted"
+    book: str
+
+    def __call__(self, prompt: Prompt, context: Context, /) -> Prompt:
+        with Path(self.book).open("a") as file:
+            file.writelines(f"{prompt.segments[i].text}\n" for i in prompt.open)
+        return super().__call__(prompt, context)
