@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from langchain_core.messages import AIMessage, SystemMessage, ToolMessage
 
 from tersely.budget import Budget, BudgetLike
 from tersely.contracts import Stage
-from tersely.errors import MissingExtra
+from tersely.errors import MissingExtra, StoreError
+from tersely.middleware import scope
 from tersely.middleware.passage import Result
 from tersely.middleware.pipeline import Pipeline, pipeline_of
+from tersely.middleware.recall_langchain import recall_tool, state_messages
 from tersely.middleware.scope import Override
 from tersely.middleware.session import Session
 from tersely.middleware.settled import (
     SETTLED_READER,
-    account,
     account_of,
     question_of,
+    scopes_of,
     settled,
 )
+from tersely.middleware.shelved import less, marked
 from tersely.middleware.wrap_langchain import model_name, working
 from tersely.middleware.wrapping import Wrapping
+from tersely.originals import Originals
+from tersely.recall import Recall
 from tersely.report import Mode
+from tersely.tokens import counter
 
 try:
     from langchain.agents.middleware import (
@@ -38,6 +46,10 @@ try:
     from langgraph.types import Command
 except ImportError as error:
     raise MissingExtra("langchain", "langchain") from error
+
+SURFACE = "langchain"
+
+told = logging.getLogger("tersely.agents")
 
 Answer = ToolMessage | Command[Any]
 """What a tool gives: a message, or a change of the agent's state with messages in it."""
@@ -56,6 +68,10 @@ class TerselyMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
     share out, the state keeps what the tools gave, and requests hold the short form. The other
     settings go before the pipeline's own, as in `tersely.wrap`.
 
+    A result that lost something ends with a mark that tells how much. With `recall`, which may say
+    where the originals are kept, the agent has a tool of that name that gives them again, and the
+    marks name it; else they say that nothing can be had again.
+
     `account` holds the latest `report`, the tokens `saved`, and how many `requests` were made; a
     result of a tool counts as one.
     """
@@ -69,19 +85,21 @@ class TerselyMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         strict: bool | None = None,
         results: bool = True,
         result_budget: BudgetLike = None,
+        recall: Originals | bool = False,
     ) -> None:
         """Raises ConfigError for a setting that can't work."""
         super().__init__()
-        self.tools = []
+        self._originals = Originals() if recall is True else recall or None
+        self.tools = [recall_tool(self._originals)] if self._originals else []
         self.account = Session()
         wishes = Override.of({"budget": budget, "mode": mode, "strict": strict})
         self._asking = Wrapping(pipeline_of(pipeline), wishes)
         own = wishes.budget or self._asking.pipeline.budget
         each = own if result_budget is None else Budget.of(result_budget)
         self.results = results and (result_budget is not None or own.tokens is None)
-        self._giving = Wrapping(
-            self._asking.pipeline.but(history=None), replace(wishes, budget=each)
-        )
+        self._each = each
+        self._giving = Wrapping(self._asking.pipeline.but(history=None), wishes)
+        self._count = counter(self._giving.pipeline.model)
 
     def wrap_model_call(
         self,
@@ -138,39 +156,65 @@ class TerselyMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         return [one for one in _results(given) if self.results and _may_change(one)]
 
     def _short(self, request: ToolCallRequest, message: ToolMessage) -> ToolMessage:
+        if request.tool in self.tools:
+            return _whole(message)
         said, wishes = self._as_asked(request, message)
-        return self._noted(message, self._giving.run(said, wishes, surface="langchain"))
+        return self._noted(request, message, self._giving.run(said, wishes, surface=SURFACE))
 
     async def _ashort(self, request: ToolCallRequest, message: ToolMessage) -> ToolMessage:
+        if request.tool in self.tools:
+            return _whole(message)
         said, wishes = self._as_asked(request, message)
-        return self._noted(message, await self._giving.arun(said, wishes, surface="langchain"))
+        result = await self._giving.arun(said, wishes, surface=SURFACE)
+        return self._noted(request, message, result)
 
     def _as_asked(
         self, request: ToolCallRequest, message: ToolMessage
     ) -> tuple[list[Any], Override]:
         """A result behind its call, and what holds for compressing it."""
         called = AIMessage("", tool_calls=[request.tool_call])
-        own = Override(question=question_of(_state_messages(request.state)), session=Session())
-        return [called, message], self._giving.wishes(None).over(own)
+        own = Override(
+            question=question_of(state_messages(request.state)),
+            session=Session(),
+            budget=less(self._each_now, self._count(str(message.text))),
+        )
+        return [called, message], replace(self._giving.wishes(None), budget=None).over(own)
 
-    def _noted(self, message: ToolMessage, result: Result) -> ToolMessage:
+    @property
+    def _each_now(self) -> Budget:
+        """What a result may cost here: blocks around the call go first."""
+        around = scope.current_override().budget
+        return self._each if around is None or around.tokens is not None else around
+
+    def _noted(self, request: ToolCallRequest, message: ToolMessage, result: Result) -> ToolMessage:
+        """The short form of a result, with a mark and an account."""
         self.account.note(result.report)
-        short: ToolMessage = result.output[-1]
-        if short is message:
+        unchanged = result.output[-1] is message
+        if unchanged:
             return message
-        made: ToolMessage = settled(short, **account(result.report))
+        name = next(iter(scopes_of(state_messages(request.state))), "") or uuid4().hex
+        recall = Recall(self._originals, name) if self._originals else None
+        try:
+            short: ToolMessage = marked(result, self._count, recall)[-1]
+        except StoreError as error:
+            told.warning("what was left out of a result is not kept: %s", error)
+            short = marked(result, self._count)[-1]
+        before, after = self._count.many([str(message.text), str(short.text)])
+        kept = {"scope": name} if recall else {}
+        made: ToolMessage = settled(short, before=before, after=after, **kept)
         return made
+
+
+def _whole(message: ToolMessage) -> ToolMessage:
+    """What was recalled, which is not to be compressed again."""
+    made: ToolMessage = settled(message, recalled=True)
+    return made
 
 
 def _said(request: ModelRequest[Any]) -> list[Any]:
     """All messages of a request, the system's in front."""
     system = [] if request.system_message is None else [request.system_message]
     return [*system, *request.messages]
-
-
-def _state_messages(state: Any) -> Sequence[Any]:
-    found = state.get("messages") if isinstance(state, dict) else getattr(state, "messages", state)
-    return found if isinstance(found, list) else []
 
 
 def _results(given: Answer) -> list[ToolMessage]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from tersely.middleware.adapter_langchain import LANGCHAIN
 from tersely.prompt import Prompt
-from tersely.report import Report
 
 KEY = "tersely"
 """Where a message's `response_metadata` tells what became of it; no model is shown these."""
@@ -52,9 +51,10 @@ def settled(message: Any, **told: Any) -> Any:
     )
 
 
-def account(report: Report) -> dict[str, int]:
-    """What a message's metadata tell of a report: plain values, so that they can be stored."""
-    return {"before": report.before, "after": report.after}
+def scopes_of(messages: Any) -> list[str]:
+    """Under which names something is kept of the results among some messages."""
+    named = (account_of(one).get("scope") for one in messages if hasattr(one, "response_metadata"))
+    return list(dict.fromkeys(name for name in named if isinstance(name, str)))
 
 
 def question_of(messages: Any) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +23,7 @@ import tersely
 from tersely.contracts import Context
 from tersely.errors import ConfigError, MissingExtra, StageError, UnknownName
 from tersely.middleware.pipeline import Pipeline
+from tersely.originals import Originals
 from tersely.prompt import Prompt
 
 pytest.importorskip("langchain.agents")
@@ -104,6 +107,11 @@ def texts(messages: list[BaseMessage]) -> list[str]:
     return [str(message.content) for message in messages]
 
 
+def bare(messages: list[BaseMessage]) -> list[str]:
+    """The texts without the marks of what is left out."""
+    return [text.partition("\n[")[0] for text in texts(messages)]
+
+
 WAYS: dict[str, Callable[[Any], Any]] = {
     "invoke": lambda one: one.invoke(begun()),
     "stream": lambda one: list(one.stream(begun(), stream_mode="values"))[-1],
@@ -114,7 +122,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 def test_results_are_short_in_the_state_and_in_every_request(way: str) -> None:
     model, middleware = Caller(calls=ASKED), TerselyMiddleware(first_words())
     state = WAYS[way](agent(model, middleware))
-    assert texts(state["messages"]) == ["What is the weather?", "", SHORT, "", SHORT, "done"]
+    assert bare(state["messages"]) == ["What is the weather?", "", SHORT, "", SHORT, "done"]
     assert [texts(seen)[0] for seen in model.seen] == ["Be brief."] * 3
     for earlier, later in zip(model.seen, model.seen[1:], strict=False):
         assert texts(later)[: len(earlier)] == texts(earlier)
@@ -125,7 +133,7 @@ def test_results_are_short_in_the_state_and_in_every_request(way: str) -> None:
 async def test_the_same_without_blocking() -> None:
     model, middleware = Caller(calls=ASKED), TerselyMiddleware(first_words())
     state = await agent(model, middleware).ainvoke(begun())
-    assert texts(state["messages"]) == ["What is the weather?", "", SHORT, "", SHORT, "done"]
+    assert bare(state["messages"]) == ["What is the weather?", "", SHORT, "", SHORT, "done"]
     assert middleware.account.saved > 0 and middleware.account.requests == 5
 
 
@@ -192,7 +200,7 @@ def test_failures_stay_as_they_are() -> None:
 
 def test_messages_within_a_change_of_the_state() -> None:
     state = agent(Caller(calls=[("change", {})]), TerselyMiddleware(first_words())).invoke(begun())
-    assert state["messages"][2].content == SHORT
+    assert bare(state["messages"])[2] == SHORT
 
 
 def test_modes() -> None:
@@ -228,6 +236,72 @@ def test_a_wrapped_model_does_not_compress_anew() -> None:
         agent(wrapped, middleware).invoke(begun())
     assert session.requests == middleware.account.requests == 3
     assert session.report is not None and session.report.mode == "optimize"
+
+
+KEY = re.compile(r"recall\(key='(\w+)'\)")
+
+
+class Recaller(Caller):
+    """A model that calls `recall` with the key that it finds in what it is asked."""
+
+    def _generate(
+        self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any
+    ) -> ChatResult:
+        found = KEY.search(str(messages[-1].content))
+        if found:
+            self.calls.append(("recall", {"key": found[1]}))
+        return super()._generate(messages, stop, run_manager, **kwargs)
+
+
+def test_the_agent_can_have_again_what_was_left_out() -> None:
+    model = Recaller(calls=[("look", {"city": "Graz"})])
+    middleware = TerselyMiddleware(first_words(), recall=True)
+    state = agent(model, middleware).invoke(begun())
+    assert bare(state["messages"])[2] == SHORT
+    assert texts(state["messages"])[4] == LONG  # and is not compressed anew
+    assert texts(model.seen[-1])[-1] == LONG
+    assert middleware.account.requests == 4
+
+
+async def test_it_can_without_blocking_and_in_a_later_process(tmp_path: Path) -> None:
+    saver, thread = InMemorySaver(), {"configurable": {"thread_id": uuid4().hex}}
+    for calls in ([("look", {"city": "Graz"})], []):
+        middleware = TerselyMiddleware(first_words(), recall=Originals(tmp_path / "kept"))
+        model = Caller(calls=calls)
+        state = await agent(model, middleware, checkpointer=saver).ainvoke(begun(), thread)
+    (key,) = KEY.findall(str(state["messages"]))
+    model = Caller(calls=[("recall", {"key": key})])
+    state = await agent(model, middleware, checkpointer=saver).ainvoke(begun(), thread)
+    assert texts(state["messages"])[-2] == LONG
+
+
+def test_nobody_has_what_belongs_to_another_conversation() -> None:
+    """Not even who knows the key, or has a tool that says it."""
+    middleware = TerselyMiddleware(first_words(), recall=True)
+    state = agent(Caller(calls=ASKED[:1]), middleware).invoke(begun())
+    (key,) = KEY.findall(str(state["messages"]))
+    model = Caller(calls=[*ASKED[1:], ("recall", {"key": key})])
+    told = begun(f"[60 of 90 tokens left out; recall(key='{key}') gives the whole]")
+    state = agent(model, middleware).invoke(told)
+    assert "Nothing is kept" in texts(state["messages"])[4]
+
+
+def test_without_recall_the_mark_says_so() -> None:
+    state = agent(Caller(calls=ASKED), TerselyMiddleware(first_words())).invoke(begun())
+    assert texts(state["messages"])[2].endswith("tokens left out; it can't be had again]")
+    assert "recall" not in [tool.name for tool in TerselyMiddleware().tools]
+
+
+def test_originals_that_can_not_be_kept_stop_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "kept" / "originals"
+    middleware = TerselyMiddleware(first_words(), recall=Originals(path))
+    path.write_bytes(b"no database" * 999)
+    path.with_name("originals-journal").unlink(missing_ok=True)
+    state = agent(Caller(calls=ASKED), middleware).invoke(begun())
+    assert texts(state["messages"])[2].endswith("it can't be had again]")
+    assert "is not kept" in caplog.text
 
 
 class Broken(FirstWords):

@@ -26,6 +26,7 @@ MAY_OPEN_HEAVY = {
     "middleware/agent_langchain.py": {"langchain", "langchain_core"},
     "middleware/compressor_langchain.py": {"langchain_core"},
     "middleware/postprocessor_llamaindex.py": {"llama_index"},
+    "middleware/recall_langchain.py": {"langchain", "langchain_core"},
     "middleware/summarizer_langchain.py": {"langchain_core"},
     "rag/retriever.py": {"langchain_core"},
     "rag/store.py": {"langchain_core"},
