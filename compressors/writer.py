@@ -209,7 +209,7 @@ def _adapter(lm: CausalLM, shape: Shape) -> Module:
     )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft calls transformers by old names
+            warnings.simplefilter("ignore")  # of old names in transformers, and of what it mends
             return get_peft_model(copy.deepcopy(lm.model, own), config)
     except ValueError as error:
         raise ConfigError(f"targets {shape.targets!r}: {error}") from error

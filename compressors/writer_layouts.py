@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LORA = re.compile(r"icae\.(base_model\.model\..+\.lora_[AB])\.default\.weight")
-MEMORY, SUMMARY = "memory_token_embed.weight", "embed_summary.weight"
+MEMORY = "memory_token_embed.weight"
+SUMMARY, TABLE = "embed_summary.weight", "model.embed_tokens.weight"
 SPECIAL = 3
 """The rows of ICAE's table behind the memory slots: autoencoding, going on, questions."""
 
@@ -101,8 +102,8 @@ def _icae(source: Path, base: str, *, alpha: float = 32) -> tuple[Writer, str]:
     )
     writer = new_writer(causal_lm(base), shape, seed=0)
     _fill_lora(writer, lora, source)
-    slots, cue, _, asked = memory.float().split([shape.tokens, 1, 1, 1])
-    return _with_tokens(writer, slots, source, cue=cue, closing=asked), base
+    slots, special = memory.float()[: shape.tokens], memory.float()[shape.tokens :]
+    return _with_tokens(writer, slots, source, cue=special[:1], closing=special[2:].clone()), base
 
 
 def _fill_lora(writer: Writer, lora: Mapping[str, Tensor], source: Path) -> None:
@@ -129,21 +130,21 @@ def _autocompressor(source: Path, base: str) -> tuple[Writer, str]:
         )
     if not config.get("accumulate_summary", True):
         raise ModelError(f"{source} keeps only the last part's vectors: here all are kept")
-    return _itself(source, _summary(source).float()), str(source)
+    return _itself(source, _stored(source, SUMMARY, "summaries")), str(source)
 
 
-def _summary(source: Path) -> Tensor:
-    """The summary tokens beside a model's weights, which may be large and are not read."""
+def _stored(source: Path, name: str, called: str) -> Tensor:
+    """One tensor of a model, whose other weights may be large and are not read."""
     from safetensors import SafetensorError, safe_open
 
     for path in _files(source):
         try:
             with safe_open(str(path), framework="pt") as file:
-                if SUMMARY in file.keys():  # noqa: SIM118 - it is no mapping
-                    return file.get_tensor(SUMMARY)  # type: ignore[no-any-return]
+                if name in file.keys():  # noqa: SIM118 - it is no mapping
+                    return file.get_tensor(name).float()  # type: ignore[no-any-return]
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{path} cannot be read: {error}") from error
-    raise ModelError(f"{source} holds no {SUMMARY}: it is no AutoCompressor")
+    raise ModelError(f"{source} holds no {name}: it is no model of {called}")
 
 
 def _gist(source: Path, base: str, *, tokens: int = 1) -> tuple[Writer, str]:
@@ -154,8 +155,8 @@ def _gist(source: Path, base: str, *, tokens: int = 1) -> tuple[Writer, str]:
     known = lm.tokenizer.get_added_vocab()
     if GIST not in known:
         raise ModelError(f"the tokenizer in {source} has no {GIST}: it is no gist model")
-    table = lm.model.get_input_embeddings().weight
-    return _itself(source, table[[known[GIST]] * tokens].float()), str(source)
+    table = _stored(source, TABLE, "gists")
+    return _itself(source, table[[known[GIST]] * tokens]), str(source)
 
 
 def _itself(source: Path, summary: Tensor) -> Writer:

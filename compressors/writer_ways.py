@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,11 @@ Ids = Sequence[int]
 
 def spans(text: Ids, span: int) -> list[Ids]:
     """A text in the fewest parts of like size that have no more than `span` tokens."""
-    count = max(1, ceil(len(text) / span))
-    size = ceil(len(text) / count)
-    return [text[at : at + size] for at in range(0, len(text), size)] or [text]
+    if not text:
+        return [text]
+    count = ceil(len(text) / span)
+    edges = [round(i * len(text) / count) for i in range(count + 1)]
+    return [text[start:end] for start, end in pairwise(edges)]
 
 
 def written_apart(writer: Writer, texts: Sequence[Ids], span: int) -> list[Tensor]:
