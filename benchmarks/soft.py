@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", choices=PARTS, help="this part alone")
     parser.add_argument("--prompt", action="append", help="this prompt: policy, shots, reference")
     parser.add_argument("--most", type=int, default=len(LEARNED), help="forms and sizes to learn")
+    parser.add_argument("--steps", type=int, default=60, help="steps of each training, at most")
     parser.add_argument("--again", action="store_true", help="forget what was measured before")
     return parser
 
@@ -77,13 +78,13 @@ def _texts(one: Fixed, rows: Kept, given: argparse.Namespace) -> None:
 def _learned(one: Fixed, rows: Kept, given: argparse.Namespace) -> None:
     """What is learned, and where learning starts from."""
     measured = Measured(one, rows, quick=given.quick)
-    for form, tokens in LEARNED[: given.most]:
-        made = learned(one, form, tokens, rows, quick=given.quick)
-        measured.row(form, partial(getattr, made, "soft"), tokens)
-        rows.once(f"{one.name} {form} {tokens} cost", partial(cost, made.about))
     for start in STARTS:
         for tokens in TEXT_SIZES:
             measured.row(f"untrained, {start}", partial(untrained, one, tokens, start), tokens)
+    for form, tokens in LEARNED[: given.most]:
+        made = learned(one, form, tokens, rows, steps=given.steps, quick=given.quick)
+        measured.row(form, partial(getattr, made, "soft"), tokens)
+        rows.once(f"{one.name} {form} {tokens} cost", partial(cost, made.about))
 
 
 def _speed(one: Fixed, rows: Kept, given: argparse.Namespace) -> None:

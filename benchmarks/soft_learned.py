@@ -41,11 +41,12 @@ OWN = 24
 """Turns that the model makes itself."""
 
 ANSWER = 40
-STEPS = 150
-SETTINGS: Mapping[str, Any] = {"role": "system", "held": 12}
+SETTINGS: Mapping[str, Any] = {"role": "system", "held": 6, "every": 12}
 
 
-def learned(fixed: Fixed, form: Form, tokens: int, rows: Kept, *, quick: bool) -> SoftArtefact:
+def learned(
+    fixed: Fixed, form: Form, tokens: int, rows: Kept, *, steps: int, quick: bool
+) -> SoftArtefact:
     """The artefact of a prompt: trained, or gone on with, or taken from where it lies."""
     name = f"{fixed.name}-{form}-{tokens}"
     folder = folder_of(name, quick=quick)
@@ -58,7 +59,7 @@ def learned(fixed: Fixed, form: Form, tokens: int, rows: Kept, *, quick: bool) -
             tokens=tokens,
             turns=0,
             answer_tokens=ANSWER,
-            steps=3 if quick else STEPS,
+            steps=3 if quick else steps,
             **SETTINGS,
         )
         turns = turns_of(fixed, rows, quick=quick)
