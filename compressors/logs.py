@@ -70,13 +70,21 @@ def _plain(text: str) -> str:
     """A text as a terminal would show it in the end, without colours."""
     if "\x1b" in text:
         text = _COLOUR.sub("", text)
-    return "\n".join(map(_shown, text.split("\n"))) if "\r" in text else text
+    if "\r" in text or "\b" in text:
+        return "\n".join(map(_shown, text.split("\n")))
+    return text
 
 
 def _shown(line: str) -> str:
-    """What a line's last carriage return leaves of it."""
+    """What a line's last carriage return, and backspaces, leave of it."""
     last = line.rstrip("\r")
-    return last[last.rfind("\r") + 1 :] + line[len(last) :]
+    shown: list[str] = []
+    for piece in re.split("(\x08)", last[last.rfind("\r") + 1 :]):
+        if piece != "\b":
+            shown += piece
+        elif shown:
+            shown.pop()
+    return "".join(shown) + line[len(last) :]
 
 
 def _repeated(text: str) -> str:

@@ -57,6 +57,13 @@ _TRACEBACK = re.compile(
     r"goroutine \d+ \[|thread '.{1,80}' panicked at )",
     re.MULTILINE,
 )
+_BUILD_LINE = re.compile(
+    r"[ \t]{0,8}(?:(?:Collecting|Downloading|Downloaded|Using cached|Installing|Installed|Building"
+    r"|Compiling|Compiled|Checking|Fetching|Fetched|Preparing|Unpacking|Selecting|Setting up"
+    r"|Linking|Created|Stored|Requirement already|Attempting|Uninstalling|Found existing|Successfully"
+    r"|Get:\d|Hit:\d|Step \d|npm (?:WARN|notice|info)|make\[|gcc|g\+\+|cc|clang)\b"
+    r"|\[ ?\d{1,5}(?:/\d{1,5}|%)\]|#\d{1,4} |remote: )",
+)
 _HTML = re.compile(r"<!doctype html|<html[\s>]", re.IGNORECASE)
 _TAG = re.compile(r"</?(?:div|p|a|span|table|tr|td|ul|li|h[1-6]|section|article|body|head)\b")
 _SEARCH_LINE = re.compile(r"[^\s:][^:\n]{0,200}[-:]\d{1,7}[-:]|--$|Binary file ")
@@ -91,7 +98,7 @@ def _by_lines(seen: str, lines: list[str]) -> Form:
     """The form that enough of the lines have."""
     if _TESTS.search(seen):
         return "tests"
-    if share_of(lines, LOG_LINE) >= LOG_SHARE:
+    if max(share_of(lines, LOG_LINE), share_of(lines, _BUILD_LINE)) >= LOG_SHARE:
         return "log"
     if _TRACEBACK.search(seen):
         return "traceback"

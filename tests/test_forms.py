@@ -47,6 +47,7 @@ def test_a_form_is_known_by_its_looks(form: str) -> None:
         ("Exception in thread main\n\tat com.x.Y(Z.java:3)\n\tat com.x.W(Z.java:4)\n", "traceback"),
         ("<div><p>a</p><p>b</p></div><div><p>c</p></div>", "html"),
         ("```python\nx = 1\n```\n", "markdown"),
+        ("Collecting a\n  Downloading a-1.0.whl (3 kB)\nCollecting b\nDone.\n", "log"),
         ("| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n", "table"),
     ],
 )

@@ -90,6 +90,18 @@ def test_colours_and_overwritten_bars_go_with_the_rest() -> None:
     assert "100 %" in made and " 37 %" not in made
 
 
+def test_the_output_of_an_installation() -> None:
+    lines = ["Obtaining file:///repo", "  Checking ... -\b \b\\\b \bdone"]
+    for i in range(80):
+        lines += [f"Collecting package-{i}", f"  Downloading package-{i}-1.{i}.whl ({i} kB)"]
+    lines += ["ERROR: no version of package-90 fits", "Successfully installed 80 packages"]
+    made = shrunk("\n".join(lines), 0.2, "Which version of package-33 was taken?")
+    assert "  Checking ... done" in made
+    assert "  Downloading package-33-1.33.whl (33 kB)" in made
+    assert "ERROR: no version of package-90 fits" in made
+    assert "left out]" in made
+
+
 def test_the_same_error_a_thousand_times_is_folded_too() -> None:
     lines = [f"2026-11-23 10:00:{i % 60:02d} ERROR timeout after {i} ms" for i in range(1000)]
     made = shrunk("\n".join(lines), 0.02)
