@@ -221,7 +221,8 @@ def batch(source: str | Path, target: str | Path, **settings: Any) -> BatchSumma
     """Compress the prompts of a data set into another one; `settings` are BatchJob's fields.
 
     A folder, or a pattern with `*`, names several: each is a job of its own, and the target is a
-    folder in which they have the same names. The summary is that of all.
+    folder in which they have the same names. The summary is that of all, and so is what is written
+    to `report`: a path, or several, that end in `.html` or `.json`.
     """
     from tersely.middleware.batch_many import run_all
 

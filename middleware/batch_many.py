@@ -9,7 +9,9 @@ from typing import Any
 from tersely.errors import ConfigError
 from tersely.middleware import places
 from tersely.middleware.batch import BatchJob, BatchSummary
+from tersely.middleware.batch_report import BatchReport, check
 from tersely.middleware.files import is_dataset, kind_of
+from tersely.middleware.pipeline import pipeline_of
 from tersely.middleware.tally import Tally
 
 BESIDE = (".errors.jsonl", ".report.jsonl")
@@ -23,7 +25,13 @@ def run_all(source: str | Path, target: str | Path, settings: Mapping[str, Any])
     """Run the job of each file that a source names, one after the other.
 
     `limit` is for all of them together. SIGINT ends them all, and the next run goes on there.
+    `report` is one path or several, to which the account of all is written as a page or as figures.
     """
+    settings = {**settings}
+    reports = settings.pop("report", None) or ()
+    reports = [reports] if isinstance(reports, str | Path) else [*reports]
+    for path in reports:
+        check(path)
     done: list[BatchSummary] = []
     limit = settings.get("limit")
     for name, place in pairs(str(source), str(target)):
@@ -33,7 +41,13 @@ def run_all(source: str | Path, target: str | Path, settings: Mapping[str, Any])
         if not done[-1].finished:
             break
     _copy_splits(str(source), str(target))
-    return together(done)
+    summary = together(done)
+    if reports:
+        model = pipeline_of(settings.get("pipeline", "default")).model
+        report = BatchReport.of(summary.tally, model)
+        for path in reports:
+            report.save(path)
+    return summary
 
 
 def pairs(source: str, target: str) -> list[tuple[str, str]]:

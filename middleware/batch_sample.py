@@ -107,6 +107,7 @@ def estimate(
         raise ConfigError(f"sample must be at least 1, was {sample}")
     named = pairs(str(source), str(target))
     workers = int(settings.pop("workers", 1))
+    settings.pop("report", None)
     jobs = [BatchJob(**{**settings, "source": one, "target": place}) for one, place in named]
     drawn, rows = _drawn(jobs, sample)
     tried, seconds = _tried(drawn)

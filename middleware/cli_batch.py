@@ -41,6 +41,9 @@ class Rows:
         int | None, Option(help="Rows in a file of the target; what providers take by itself.")
     ] = None
     split_bytes: Annotated[int | None, Option(help="Bytes in a file of the target.")] = None
+    report: Annotated[
+        list[str], Option(help="Where the account goes: a .html or .json file; may be repeated.")
+    ] = dataclass_field(default_factory=list)
     share: Annotated[
         bool, Option("--share", help="Compress each text by itself, once in the whole job.")
     ] = False

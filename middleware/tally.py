@@ -13,6 +13,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict
 
 from tersely.middleware.adapters import look
+from tersely.middleware.passage import model_of
 from tersely.middleware.rows import Treated
 from tersely.report import spell
 
@@ -54,7 +55,8 @@ class Tally(BaseModel):
 
     `before` and `after` are tokens, `ms` is the time that the rows took by themselves. `sizes` and
     `made` count rows by tokens before and after, `shares` by what is left of them in per cent;
-    `kinds` and `stages` are the tokens saved in texts of each kind and by each stage.
+    `kinds` and `stages` are the tokens saved in texts of each kind and by each stage; `read` and
+    `sent` are the tokens before and after by the model that the rows name.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -70,6 +72,8 @@ class Tally(BaseModel):
     shares: Mapping[int, int] = {}
     kinds: Mapping[str, int] = {}
     stages: Mapping[str, int] = {}
+    read: Mapping[str, int] = {}
+    sent: Mapping[str, int] = {}
     reasons: Mapping[str, int] = {}
     slowest: tuple[Seen, ...] = ()
     changed: tuple[Seen, ...] = ()
@@ -105,6 +109,8 @@ class Tally(BaseModel):
             shares={min(100 * after // before, 100): 1} if before else {},
             kinds=_saved((one.kind, one.before - one.after) for one in treated.decisions),
             stages=_saved((one.stage, one.before - one.after) for one in treated.decisions),
+            read={_model(row): before} if before else {},
+            sent={_model(row): after} if after else {},
             reasons={treated.reason[:200]: 1} if failed else {},
             slowest=(seen,),
             changed=(seen,) if treated.edits else (),
@@ -127,7 +133,7 @@ class Tally(BaseModel):
 
 
 NUMBERS = ("done", "failed", "compressed", "before", "after", "ms")
-TABLES = ("sizes", "made", "shares", "kinds", "stages")
+TABLES = ("sizes", "made", "shares", "kinds", "stages", "read", "sent")
 
 
 def bin_of(tokens: int) -> int:
@@ -149,6 +155,14 @@ def bin_start(size_class: int) -> int:
 def _name(row: Any) -> str:
     named = row.get("custom_id", row.get("id", "")) if isinstance(row, Mapping) else ""
     return str(named)[:80]
+
+
+def _model(row: Any) -> str:
+    """The model that a row, or the request in it, names."""
+    for holder in (row, look(row, ("body",)), look(row, ("params",))):
+        if named := model_of(holder):
+            return named
+    return ""
 
 
 def _texts(row: Any, treated: Treated) -> Iterable[tuple[str, str, str]]:
