@@ -60,8 +60,8 @@ _TRACEBACK = re.compile(
 _BUILD_LINE = re.compile(
     r"[ \t]{0,8}(?:(?:Collecting|Downloading|Downloaded|Using cached|Installing|Installed|Building"
     r"|Compiling|Compiled|Checking|Fetching|Fetched|Preparing|Unpacking|Selecting|Setting up"
-    r"|Linking|Created|Stored|Requirement already|Attempting|Uninstalling|Found existing|Successfully"
-    r"|Get:\d|Hit:\d|Step \d|npm (?:WARN|notice|info)|make\[|gcc|g\+\+|cc|clang)\b"
+    r"|Linking|Created|Stored|Requirement already|Attempting|Uninstalling|Found existing"
+    r"|Successfully|Get:\d|Hit:\d|Step \d|npm (?:WARN|notice|info)|make\[|gcc|g\+\+|cc|clang)\b"
     r"|\[ ?\d{1,5}(?:/\d{1,5}|%)\]|#\d{1,4} |remote: )",
 )
 _HTML = re.compile(r"<!doctype html|<html[\s>]", re.IGNORECASE)

@@ -24,6 +24,9 @@ LITERALS = regex.compile(
 
 QUOTED = regex.compile(PATTERNS["quoted"])
 
+UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}]{2,}")
+"""Writing without spaces: each two characters of it count as a word, wherever they stand."""
+
 HANDED: frozenset[str | int] = frozenset(("arguments", "args", "input"))
 """Where in a request a tool's arguments lie."""
 
@@ -78,7 +81,7 @@ class Named:
             if len(places) <= max(FEW, MOST * len(lines)):
                 found.update(places)
         for word in self.words:
-            places = list(lines.holding(word, edges=2 if word.isdigit() else 1))
+            places = list(lines.holding(word, edges=_edges(word)))
             for place in places:
                 held[place] += 1
             if len(places) <= max(FEW, RARE * len(lines)):
@@ -131,11 +134,18 @@ def named(prompt: Prompt, turn: int) -> Named:
 def _things(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The literals and the words of a text, in lower case."""
     found = [literal.lower() for literal in _literals(text)]
-    words = [term for term in terms_of(text) if len(term) >= SHORT]
-    return (
-        tuple(one for one in found if len(one) >= SHORT),
-        tuple(one for one in (*found, *words) if one and (len(one) < SHORT or one in words)),
-    )
+    words = [one for one in found if one and len(one) < SHORT]
+    words += [term for term in terms_of(text) if len(term) >= SHORT]
+    for run in UNSPACED.findall(text.lower()):
+        words += [run[i : i + 2] for i in range(len(run) - 1)]
+    return tuple(one for one in found if len(one) >= SHORT), tuple(dict.fromkeys(words))
+
+
+def _edges(word: str) -> int:
+    """On how many sides a word must not go on."""
+    if UNSPACED.match(word):
+        return 0
+    return 2 if word.isdigit() else 1
 
 
 def _literals(text: str) -> Iterator[str]:

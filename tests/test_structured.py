@@ -107,6 +107,13 @@ def test_literals_match_as_a_whole_and_words_by_their_beginning() -> None:
     assert held == [1, 1, 1, 0, 0, 0]
 
 
+def test_writing_without_spaces_names_too() -> None:
+    texts = [f"都市{i}の天気は晴れです" for i in range(90)]
+    texts[41] = "札幌市の天気は雪です"
+    found, _ = Named.by("札幌の天気を教えてください").among(Lines("\n".join(texts)))
+    assert found == {41}
+
+
 def test_what_most_lines_hold_names_none_of_them() -> None:
     lines = Lines("\n".join(f"worker-1 did {i}" for i in range(100)))
     assert Named(("worker-1",), ("did",)).among(lines)[0] == set()
