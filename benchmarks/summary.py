@@ -104,14 +104,13 @@ def _rows(method: Method, ratio: float, work: Mapping[int, Item]) -> Iterator[di
 
 
 def _guarded(given: argparse.Namespace, known: Kept) -> Iterator[dict[str, Any]]:
+    """What the model tells of texts full of facts; all of them at once, so all or none is known."""
+    if any(key[0] == "guard" for key in known):
+        return
+    print("summary: guard", flush=True)
     texts = sources(given.data, 2 if given.quick else TEXTS)
-    for temperature in summary_guard.TEMPERATURES:
-        for name in dict.fromkeys(one.set for one in texts):
-            if ("guard", name, temperature, 0) not in known:
-                print(f"summary: guard, {name} at {temperature}", flush=True)
-                own = [one for one in texts if one.set == name]
-                for at, row in enumerate(summary_guard.measured(own, temperature)):
-                    yield row | {"guard": at}
+    for at, row in enumerate(summary_guard.measured(texts)):
+        yield row | {"guard": at}
 
 
 def report(given: Options, chosen: Sequence[Item], known: Kept) -> None:
@@ -216,7 +215,7 @@ def _known(file: Path) -> Kept:
         if "method" in row:
             found[row["method"], row["ratio"], row["item"]] = row
         elif "guard" in row:
-            found["guard", row["set"], row["temperature"], row["guard"]] = row
+            found["guard", row["guard"]] = row
         else:
             found["overhead", row["overhead"], row["model"]] = row
     return found

@@ -13,7 +13,7 @@ from typing import Any
 import regex
 
 from benchmarks.harness import Row, mean_interval
-from benchmarks.summary_methods import COUNT, Timed, embedded
+from benchmarks.summary_methods import COUNT, Timed, embedded, heard_by
 from benchmarks.summary_sets import Source
 from tersely.backends.scripted import ScriptedBackend
 from tersely.compressors.summarise import Summarise
@@ -39,31 +39,28 @@ _SPELLED = "zero one two three four five six seven eight nine ten eleven twelve"
 SPELLED = {word: str(i) for i, word in enumerate(_SPELLED.split())}
 
 
-def measured(sources: Sequence[Source], temperature: float) -> list[dict[str, Any]]:
+def measured(sources: Sequence[Source]) -> list[dict[str, Any]]:
     """The same answers with the guard off and on, so that nothing but the guard differs."""
     timed: Any = Timed(embedded())
-    off = _summaries(sources, temperature, timed, guard=False)
-    again = ScriptedBackend(lambda request: timed.answers[request.prompt.text])
-    on = _summaries(sources, temperature, again, guard=True)
+    off = _summaries(sources, timed, guard=False)
+    again = ScriptedBackend(lambda request: timed.answers[heard_by(request)])
+    on = _summaries(sources, again, guard=True)
+    asked = [(source, warmth) for warmth in TEMPERATURES for source in sources]
     return [
-        {"set": source.set, "temperature": temperature}
+        {"set": source.set, "temperature": warmth}
         | {"source": source.text, "off": bare.text, "on": checked.text}
         | {"dropped": [one.was for one in checked.dropped]}
-        for source, bare, checked in zip(sources, off, on, strict=True)
+        for (source, warmth), bare, checked in zip(asked, off, on, strict=True)
     ]
 
 
-def _summaries(
-    sources: Sequence[Source], temperature: float, backend: Any, *, guard: bool
-) -> list[Any]:
+def _summaries(sources: Sequence[Source], backend: Any, *, guard: bool) -> list[Any]:
+    """A summary of each at each temperature, all made side by side."""
     plan = Summarise(encoder="", ratio=RATIO, retries=0, guard=guard, fallback=guard)
     context = Context(count=COUNT, backend=backend)
     asked = [
-        Request(
-            prompt=Prompt((Segment(text=one.text),), one.question),
-            temperature=temperature,
-            seed=7,
-        )
+        Request(prompt=Prompt((Segment(text=one.text),), one.question), temperature=warmth, seed=7)
+        for warmth in TEMPERATURES
         for one in sources
     ]
     found: list[Completion] = asked_together([plan.steps(r, context) for r in asked], backend)

@@ -127,7 +127,7 @@ class Timed:
 
     inner: Backend
     seconds: float = 0.0
-    answers: dict[str, Completion] = field(default_factory=dict)
+    answers: dict[tuple[str, float | None], Completion] = field(default_factory=dict)
     """Every answer by what was asked."""
 
     @property
@@ -139,8 +139,13 @@ class Timed:
         made = list(self.inner.complete(requests))
         self.seconds += perf_counter() - started
         pairs = zip(requests, made, strict=True)
-        self.answers.update({request.prompt.text: one for request, one in pairs})
+        self.answers.update({heard_by(request): one for request, one in pairs})
         return made
+
+
+def heard_by(request: Request) -> tuple[str, float | None]:
+    """What an answer is known by: what was asked, and how."""
+    return request.prompt.text, request.temperature
 
 
 @cache
