@@ -74,7 +74,7 @@ class Tables:
         treated = [treat(row) for row in rows]
         numbered = list(enumerate(zip(rows, treated, strict=True), block.first))
         errors = (_error(n, row, one) for n, (row, one) in numbered if one.status == "failed")
-        batches = _edited(table, treated).combine_chunks().to_batches()
+        batches = edited(table, treated).combine_chunks().to_batches()
         return Made(
             target=tuple(_piece(batch) for batch in batches),
             errors=b"".join(errors),
@@ -169,8 +169,8 @@ def _account() -> Any:
     return pa.struct([*counts, ("status", pa.string()), ("reason", pa.string()), decisions])
 
 
-def _edited(table: Any, treated: list[Treated]) -> Any:
-    """The table with what became of its texts, and the column of accounts."""
+def edited(table: Any, treated: list[Treated], *, column: bool = True) -> Any:
+    """The table with what became of its texts, and the column of accounts if it is wanted."""
     touched = {str(path[0]) for one in treated for path in one.edits}
     for name in touched:
         at = table.schema.get_field_index(name)
@@ -180,10 +180,12 @@ def _edited(table: Any, treated: list[Treated]) -> Any:
         ]
         field = table.schema.field(at)
         table = table.set_column(at, field, _arrow().array(values, type=field.type))
-    column = _arrow().array([one.account for one in treated], type=_account())
+    if not column:
+        return table
+    told = _arrow().array([one.account for one in treated], type=_account())
     old = table.schema.get_field_index(COLUMN)
     table = table if old < 0 else table.remove_column(old)
-    return table.append_column(_arrow().field(COLUMN, _account()), column)
+    return table.append_column(_arrow().field(COLUMN, _account()), told)
 
 
 def _renewed(name: str, value: Any, treated: Treated) -> Any:
