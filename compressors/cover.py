@@ -20,16 +20,17 @@ TELLING = regex.compile(r"[\p{N}_@\\/]|\p{Lu}")
 NUMBERED = regex.compile(r"[\p{N}_@\\]|\p{L}/\p{L}")
 """The same of a word in a sentence, where names are known by the rules of sentences."""
 
-IDENTIFIES = regex.compile(r"\p{N}.*[\p{L}_/@-]|[\p{L}_/@-].*\p{N}|\w[@/\\_]\w|\p{N}{4}|\p{Lu}{2}")
-"""What a word has that is an id, a path, a link or a number that tells things apart."""
+LETTER = regex.compile(r"\p{L}")
+DIGIT = regex.compile(r"\p{N}")
+SIGN = regex.compile(r"[\p{L}_/@-]")
+JOINED = regex.compile(r"\w[@/\\_]\w|\p{N}{4}|\p{Lu}{2}")
+"""What makes a word that has no letter beside a digit an id, a path, a link or a long number."""
 
+LEADS = regex.compile(r"[/\\]\w|\w@\w")
+"""What a path or a link has."""
 
-REFERS = regex.compile(r"(?=.*\p{L})(?=.*\p{N}).{3}|\w@\w|\p{N}{5}|[\w.~]*[/\\]\w.*\p{L}")
-"""What a word has that refers to something outside of the conversation: an id, an order's number, a
-path, a link."""
-
-LEADS = regex.compile(r"[/\\]\w.*\p{L}|\w@\w")
-"""The same of a word within prose or code, where letters and digits are often a mere name."""
+LONG = regex.compile(r"\p{N}{5}")
+"""An order's number."""
 
 
 def words_of(text: str) -> frozenset[str]:
@@ -65,13 +66,30 @@ def _plain(text: str) -> list[str]:
 def ids_in(text: str) -> list[str]:
     """The different ids, paths, links and long numbers of a text, in order, as they stand there."""
     words = (one.strip(EDGES) for one in WORD.findall(text))
-    return list(dict.fromkeys(one for one in words if IDENTIFIES.search(one)))
+    return list(dict.fromkeys(one for one in words if _identifies(one)))
 
 
 def references_in(line: Line) -> list[str]:
-    """The different words of a tool's output that refer to something, as they stand there."""
-    pattern = REFERS if line.table else LEADS
-    return [one for one in ids_in(line.text) if pattern.search(one)]
+    """The words of a tool's output that refer to something outside of the conversation.
+
+    Within prose or code only paths and links do: letters and digits are often a mere name there.
+    """
+    return [one for one in ids_in(line.text) if _leads(one) or (line.table and _refers(one))]
+
+
+def _identifies(word: str) -> bool:
+    """Whether a word tells something apart: letters and digits, a path, a link, a code."""
+    has_digit = DIGIT.search(word) is not None
+    return bool((has_digit and SIGN.search(word)) or JOINED.search(word))
+
+
+def _leads(word: str) -> bool:
+    return LEADS.search(word) is not None and LETTER.search(word) is not None
+
+
+def _refers(word: str) -> bool:
+    has_both = LETTER.search(word) is not None and DIGIT.search(word) is not None
+    return (has_both and len(word) > 2) or LONG.search(word) is not None
 
 
 def covering(
