@@ -114,12 +114,14 @@ def measured(items: Sequence[Item]) -> list[Row]:
 
 
 def shrunk(item: Item, stages: Sequence[Stage], most: int | None) -> tuple[str, float]:
-    """The output after all stages, within so many tokens, and the CPU time in ms."""
+    """The output after all stages, within so many tokens, and the CPU time in ms.
+
+    The time has in it that the output is counted, before and after.
+    """
     prompt = item.prompt
     context = Context(count=COUNT)
     if most is not None:
-        rest = context.tokens(prompt) - COUNT(item.text)
-        context = context.within(rest + most)
+        context = context.within(context.tokens(prompt.with_texts({2: ""})) + most)
     made = prompt
 
     def work() -> None:

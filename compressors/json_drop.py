@@ -164,8 +164,10 @@ def _columns(elements: Sequence[Value]) -> Iterator[list[Value]]:
         return
     keys = [tuple(one) for one in elements]
     yield keys
-    for name in Counter(keys).most_common(1)[0][0]:
-        yield [one.get(name) for one in elements]
+    usual, times = Counter(keys).most_common(1)[0]
+    if 2 * times > len(elements):
+        for name in usual:
+            yield [one.get(name) for one in elements]
 
 
 def _far_out(column: Sequence[Value]) -> set[int]:

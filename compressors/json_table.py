@@ -211,7 +211,7 @@ def _merged(columns: tuple[str, ...], shape: tuple[str, ...]) -> tuple[str, ...]
             behind.setdefault(last, []).append(name)
     merged = behind.pop("", [])
     for name in columns:
-        merged = [*merged, name, *behind.get(name, ())]
+        merged += name, *behind.get(name, ())
     return tuple(merged) if len(set(merged)) == len(merged) else columns
 
 

@@ -303,6 +303,8 @@ def test_objects_stay_objects_without_tables() -> None:
         '{"a": "' + "x y " * 250_000 + '"}',
         "[" + "1, " * 50_000 + "1]",
         "[" * 3000 + " " * 200_000 + "]" * 3000,
+        json.dumps([{f"k{i}": i for i in range(20_000)}] * 2),
+        json.dumps([{f"k{i}": i for i in range(9000)}] * 2 + [{f"x{i}": 1} for i in range(9000)]),
         '{"a":1}\n{"b":',
         '{"a": 1}}',
         '{"a": \ue000}',
@@ -311,7 +313,7 @@ def test_objects_stay_objects_without_tables() -> None:
         "[1 2]",
         '{"n": ' + "9" * 5000 + "}",
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_hostile_json_passes(text: str) -> None:
     made = shrunk(text, 0.5)
