@@ -12,6 +12,7 @@ from tersely import __version__
 from tersely.errors import TerselyError
 from tersely.middleware import (
     cli_ask,
+    cli_audit,
     cli_batch,
     cli_index,
     cli_models,
@@ -42,6 +43,7 @@ app = typer.Typer(
     help="Say the same to a language model in fewer tokens.",
 )
 app.command()(takes_values(cli_ask.ask))
+app.command()(takes_values(cli_audit.audit))
 app.command()(takes_values(cli_batch.batch))
 app.command()(takes_values(cli_serve.serve))
 app.command()(takes_values(cli_train.train))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -27,12 +29,28 @@ def blocks(page: Path, language: str) -> list[str]:
     return [body for tag, body in FENCE.findall(page.read_text()) if tag == language]
 
 
+def _log() -> str:
+    """What an agent asked: each request holds all that was said before."""
+    said: list[Any] = [{"role": "user", "content": "Which orders are late?"}]
+    lines = []
+    for i in range(4):
+        function = {"name": "orders", "arguments": "{}"}
+        call = {"id": f"c{i}", "type": "function", "function": function}
+        rows = [{"id": f"{i}-{row}", "state": "sent", "late": False} for row in range(99)]
+        said.append({"role": "assistant", "content": None, "tool_calls": [call]})
+        said.append({"role": "tool", "tool_call_id": f"c{i}", "content": json.dumps(rows)})
+        body = {"model": "gpt-4.1", "messages": said}
+        lines.append(json.dumps({"timestamp": f"2026-11-01T12:0{i}:00Z", "body": body}))
+    return "\n".join(lines)
+
+
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder to work in, with the files that the documents speak of, and a server to ask."""
     from loopback import Loopback
 
     (tmp_path / "notes.txt").write_text("The kettle holds 1.7 litres. It is blue. " * 40)
+    (tmp_path / "log.jsonl").write_text(_log())
     (tmp_path / "request.json").write_text('{"messages": [{"role": "user", "content": "Hello"}]}')
     (tmp_path / "in.jsonl").write_text('{"text": "The kettle is blue. It holds 1.7 litres."}\n' * 5)
     (tmp_path / "pipeline.yaml").write_text("stages: [lexical]\nbudget: {ratio: 0.3}\n")

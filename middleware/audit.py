@@ -1,0 +1,242 @@
+"""What a log of requests cost, and would have cost with tersely, the prompt cache priced in."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from statistics import quantiles
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from tersely.middleware.audit_log import Logged, read
+from tersely.middleware.leaves import BREAKPOINT, BREAKPOINTS
+from tersely.prices import UNKNOWN, Price, price_of
+from tersely.prompt import Prompt
+from tersely.prompt_cache import Piece, PromptCache, Sent, chain
+from tersely.tokens import counter
+
+if TYPE_CHECKING:
+    from tersely.middleware.pipeline import Pipeline
+
+KNOWN_COUNTS = 100_000
+"""Texts whose tokens are remembered: a conversation sends them again and again."""
+
+
+class Side(BaseModel):
+    """What requests cost, one way: tokens, and dollars without a cache (`listed`) and with one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tokens: int
+    read: int
+    written: int
+    listed: float
+    cost: float
+
+
+class ModelAudit(BaseModel):
+    """The requests to one model. `priced` tells whether the table of prices knows it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    requests: int
+    priced: bool
+    exact: bool
+    plain: Side
+    tersely: Side
+
+
+class Spread(BaseModel):
+    """Shares of the cost that conversations save: the median, and where 5 % and 95 % of them lie.
+
+    `dearer` are conversations that cost more.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    conversations: int
+    dearer: int
+    low: float
+    median: float
+    high: float
+
+
+class Audit(BaseModel):
+    """What a log cost, and would have cost.
+
+    `timed` tells whether every request had its time; without, each is taken to come before the
+    cache forgets. `unread` counts lines that hold no request, by the reason.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    requests: int
+    timed: bool
+    unread: dict[str, int]
+    models: tuple[ModelAudit, ...]
+    spread: Spread | None
+
+    @property
+    def saved(self) -> float:
+        """Dollars that are saved, the cache priced in; below 0 where it costs more."""
+        return sum(one.plain.cost - one.tersely.cost for one in self.models)
+
+
+@dataclass(slots=True)
+class _Way:
+    """One way of sending the requests: its cache, and what became of them by model."""
+
+    cache: PromptCache = field(default_factory=PromptCache)
+    sent: dict[str, Sent] = field(default_factory=dict)
+
+    def send(self, one: Logged, prompt: Prompt, pieces: list[Piece], price: Price) -> float:
+        """Send a request; tells what it costs."""
+        named = [Piece(one.model, 0), *pieces]
+        upto = 1 + _cacheable(one, prompt, len(pieces))
+        sent = self.cache.send(named, price, now=one.at or 0.0, upto=upto)
+        self.sent[one.model] = self.sent.get(one.model, Sent()) + sent
+        return sent.cost(price)
+
+
+class Auditor:
+    """Sends the requests of a log in order, as they are and compressed, to no one.
+
+    Raises ConfigError when the table of prices can't be read.
+    """
+
+    def __init__(self, pipeline: Pipeline, prices: str = "") -> None:
+        budget = pipeline.budget.model_copy(update={"ms": None})  # the log is not in a hurry
+        self._pipeline = pipeline.but(budget=budget)
+        self._prices = prices
+        self._plain, self._short = _Way(), _Way()
+        self._counts: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._numbers: dict[str, int] = {}
+        self._threads: dict[bytes, int] = {}
+        self._costs: list[tuple[float, float]] = []
+        price_of("", prices)
+
+    def send(self, one: Logged) -> None:
+        """Add a request."""
+        price = price_of(one.model, self._prices)
+        result = self._pipeline.run(one.body, model=one.model, surface=one.reader)
+        before, after = one.reader.read(one.body), one.reader.read(result.output)
+        pieces = self._pieces(before, one.model)
+        paid = self._plain.send(one, before, pieces, price)
+        short = self._short.send(one, after, self._pieces(after, one.model), price)
+        at = self._thread(chain([Piece(one.model, 0), *pieces]))
+        was = self._costs[at]
+        self._costs[at] = (was[0] + paid, was[1] + short)
+        self._numbers[one.model] = self._numbers.get(one.model, 0) + 1
+
+    def told(self, unread: Mapping[str, int], *, timed: bool) -> Audit:
+        """What all of it came to."""
+        return Audit(
+            requests=sum(self._numbers.values()),
+            timed=timed,
+            unread=dict(unread),
+            models=tuple(self._model(name) for name in self._numbers),
+            spread=_spread(self._costs),
+        )
+
+    def _model(self, name: str) -> ModelAudit:
+        price = price_of(name, self._prices)
+        return ModelAudit(
+            model=name,
+            requests=self._numbers[name],
+            priced=price is not UNKNOWN,
+            exact=counter(name).exact,
+            plain=_side(self._plain.sent[name], price),
+            tersely=_side(self._short.sent[name], price),
+        )
+
+    def _thread(self, keys: list[bytes]) -> int:
+        """The conversation that a request goes on with: one that it begins with all of."""
+        known = (self._threads[key] for key in reversed(keys[:-1]) if key in self._threads)
+        at = next(known, None)
+        if at is None:
+            at = len(self._costs)
+            self._costs.append((0.0, 0.0))
+        self._threads[keys[-1]] = at
+        return at
+
+    def _pieces(self, prompt: Prompt, model: str) -> list[Piece]:
+        """What is sent of a prompt, in order: the tools, then each text."""
+        count = counter(model)
+        texts = [f"{leaf.role}\n{leaf.text}" for leaf in prompt.leaves]
+        bare = [leaf.text for leaf in prompt.leaves]
+        sizes = [self._tokens(text, model) for text in [prompt.tools, *bare]]
+        turns = {leaf.turn for leaf in prompt.leaves}
+        framing = count.framing * prompt.turns // max(len(turns), 1)
+        seen: set[int] = set()
+        for i, leaf in enumerate(prompt.leaves, 1):
+            sizes[i] += framing if leaf.turn not in seen else 0
+            seen.add(leaf.turn)
+        return [Piece(*pair) for pair in zip([prompt.tools, *texts], sizes, strict=True)]
+
+    def _tokens(self, text: str, model: str) -> int:
+        if not text:
+            return 0
+        key = (model, text)
+        if key not in self._counts:
+            self._counts[key] = counter(model)(text)
+            if len(self._counts) > KNOWN_COUNTS:
+                self._counts.popitem(last=False)
+        return self._counts[key]
+
+
+def audited(rows: Iterable[Any], pipeline: Pipeline, *, model: str = "", prices: str = "") -> Audit:
+    """What the requests of a log cost, and would have cost with a pipeline in front.
+
+    A row is a request's body, or holds it (`body`, `params`, `request`, ...) beside its time.
+    Where all rows have a time they are taken in its order. `model` is taken for rows that name
+    none. Raises ConfigError when the table of prices can't be read.
+    """
+    auditor = Auditor(pipeline, prices)
+    logged, unread = read(rows, model)
+    timed = bool(logged) and all(one.at is not None for one in logged)
+    for one in sorted(logged, key=lambda one: one.at or 0.0) if timed else logged:
+        auditor.send(one if timed else replace(one, at=None))
+    return auditor.told(unread, timed=timed)
+
+
+def _cacheable(one: Logged, prompt: Prompt, pieces: int) -> int:
+    """How many pieces may be cached: all, or with Anthropic those up to the last breakpoint."""
+    if one.reader.name != "anthropic" and "claude" not in one.model.lower():
+        return pieces
+    if any(one.body.get(name) for name in BREAKPOINTS):
+        return pieces
+    marked = [
+        i
+        for i, leaf in enumerate(prompt.leaves, 1)
+        if any(segment.reason == BREAKPOINT for segment in leaf.segments)
+    ]
+    tools = any(name in prompt.tools for name in BREAKPOINTS)
+    return max(marked, default=0) + 1 if marked else int(tools)
+
+
+def _side(sent: Sent, price: Price) -> Side:
+    return Side(
+        tokens=sent.tokens,
+        read=sent.read,
+        written=sent.written,
+        listed=sent.listed(price),
+        cost=sent.cost(price),
+    )
+
+
+def _spread(costs: list[tuple[float, float]]) -> Spread | None:
+    """How the conversations fare; None when none of them costs anything."""
+    shares = [1 - short / plain for plain, short in costs if plain > 0]
+    if not shares:
+        return None
+    cuts = quantiles(shares, n=20, method="inclusive") if len(shares) > 1 else shares * 19
+    return Spread(
+        conversations=len(shares),
+        dearer=sum(share < -1e-12 for share in shares),
+        low=cuts[0],
+        median=cuts[9],
+        high=cuts[18],
+    )
