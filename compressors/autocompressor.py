@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 class AutoCompressor(WriterStage):
     """Replaces texts by summary vectors that grow part by part, for a local model.
 
-    Each part of the `span` that was learned is written by the vectors of those before it, and all
-    are kept. What differs from the paper: see the trainer `autocompressor`; of the released
-    checkpoints those of Llama can be adopted (see `tersely.compressors.writer_layouts`).
+    `model` is the folder that `tersely train autocompressor` left, or one made of a published
+    checkpoint (see `tersely.compressors.writer_layouts`). Each part of the `span` that was learned
+    is written by the vectors of those before it, and all are kept. Texts stay that have no more
+    tokens than there would be vectors, or something that is kept byte for byte, and all do where
+    the backend can't read vectors of that model. What differs from the paper: see the trainer
+    `autocompressor`.
     """
 
     name: ClassVar[str] = "autocompressor"

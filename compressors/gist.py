@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 class Gist(WriterStage):
     """Replaces a text by gist tokens, for a local model.
 
-    Keys and values stand for the beginning of a prompt only: such a gist replaces its first text,
-    and no other. A gist of vectors (`form: embeds` when it was trained) stands anywhere. A text
-    longer than the `span` that was learned stays. What differs from the paper: see the trainer
-    `gist`; a Llama whose gist weights were recovered from the released differences can be adopted
-    (see `tersely.compressors.writer_layouts`).
+    `model` is the folder that `tersely train gist` left, or one made of a published checkpoint (see
+    `tersely.compressors.writer_layouts`). Keys and values stand for the beginning of a prompt only:
+    such a gist replaces its first text, and no other. A gist of vectors (trained with `form:
+    embeds`) stands anywhere. Texts stay that are longer than the `span` that was learned, have no
+    more tokens than the gist, or something that is kept byte for byte, and all do where the backend
+    can't read a gist of that model. What differs from the paper: see the trainer `gist`.
     """
 
     name: ClassVar[str] = "gist"

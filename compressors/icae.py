@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 class Icae(WriterStage):
     """Replaces texts by memory slots that an in-context autoencoder writes, for a local model.
 
-    A long text is written in parts of the `span` that was learned, each by itself. What differs
-    from the paper: see the trainer `icae`; the released Mistral checkpoints can be adopted as they
-    are (see `tersely.compressors.writer_layouts`).
+    `model` is the folder that `tersely train icae` left, or one made of a published checkpoint
+    (see `tersely.compressors.writer_layouts`). A long text is written in parts of the `span` that
+    was learned, each by itself. Texts stay that have no more tokens than there would be vectors,
+    or something that is kept byte for byte, and all do where the backend can't read vectors of
+    that model. What differs from the paper: see the trainer `icae`.
     """
 
     name: ClassVar[str] = "icae"

@@ -11,7 +11,8 @@ Of each project one layout fits what reads here, the base model as it is:
   summary vectors no position, which no engine here does.
 - Gist of Llama (https://github.com/jayelm/gisting): a whole model whose last token of the
   vocabulary is `<GIST>`, which writes and reads, keys and values; what is released are differences
-  from Llama's own weights, to be added up first. Those of T5 are no causal language models.
+  from Llama's own weights, to be added up first. Its texts began with "Instruction: ". Those of
+  T5 are no causal language models.
 
 Nothing is unpickled: `.bin` and `.pt` files are refused.
 """
