@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import history_models
 from benchmarks.harness import Options, Row, mean_interval, options, save, show
 from benchmarks.history_items import (
     COUNT,
@@ -45,9 +44,6 @@ TARGETS = (1.0, 0.8, 0.6)
 LIMIT = 0.7
 """The limit of a whole conversation, of the tokens that it comes to."""
 
-FEW = 6
-"""Conversations of each source that a model sums up: minutes each."""
-
 CONTEXT = Context(count=COUNT)
 
 
@@ -63,13 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     show("What survives, at the tokens that compaction left", table)
     rolled = _rolled(given)
     show("Through whole conversations, compacted again and again", rolled)
-    written = history_models.measured(items, 1 if given.quick else FEW)
-    show("Beside summaries that SmolLM2 writes", written)
-    save(
-        "history",
-        given,
-        {"items": len(items), "survival": table, "rolling": rolled, "models": written},
-    )
+    save("history", given, {"items": len(items), "survival": table, "rolling": rolled})
 
 
 # methods

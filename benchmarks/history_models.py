@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.harness import Row
+from benchmarks.harness import Row, options, save, show
 from benchmarks.history_items import (
     COUNT,
     Item,
     Message,
+    agents,
     asked,
+    chats,
     gone,
     row_of,
     said,
@@ -26,10 +28,25 @@ from tersely.middleware.pipeline import Pipeline
 from tersely.prompt import Prompt, Segment
 from tersely.registry import backend, plan
 
+FEW = 6
+"""Conversations of each source: minutes each."""
+
 LONGEST = 2200
 """Tokens of old turns that SmolLM2 is given at most."""
 
 Writer = Callable[[Item, Sequence[Message], int, Backend], str]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print a table and write `history_models.json`."""
+    given = options(__doc__ or "", argv)
+    if given.data is None:
+        print("history_models: needs --data, a folder with chat/ and agents/")
+        return
+    items = [*agents(given.data), *chats(given.data)]
+    table = measured(items, 1 if given.quick else FEW)
+    show("Beside summaries that SmolLM2 writes", table)
+    save("history_models", given, {"table": table})
 
 
 def measured(items: Sequence[Item], few: int) -> list[Row]:
