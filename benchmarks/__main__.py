@@ -11,6 +11,7 @@ NAMES = (
     "robustness",
     "scoring",
     "history",
+    "history_models",
     "pruning",
     "pruning_speed",
     "rag_context",
