@@ -12,6 +12,7 @@ from tersely.compressors.soft_reading import Begun, Rendering, length, logits
 from tersely.errors import ConfigError
 from tersely.facts import facts_of
 from tersely.fidelity import Figures, Interval
+from tersely.prompt import Span
 from tersely.units import Floats, split
 from tersely.weights import encode
 
@@ -91,11 +92,9 @@ def clozes_of(rendering: Rendering, text: str, facts: Sequence[str]) -> list[Clo
 
     Raises ConfigError for a listed one that is not in the text.
     """
-    found = list(_listed(text, facts) if facts else _found(text))
-    every = max(len(found) / FACTS, 1.0) if not facts else 1.0
-    chosen = [found[int(i * every)] for i in range(int(len(found) / every))]
+    spans = list(_listed(text, facts)) if facts else _thinned(list(_found(text)))
     rest = rendering.rest(RECITE)
-    return [_cloze(rendering, rest, text, start, end) for start, end in chosen]
+    return [_cloze(rendering, rest, text, start, end) for start, end in spans]
 
 
 def _near(
@@ -155,7 +154,7 @@ def _interval(values: Floats, seed: int) -> Interval:
     return Interval(mean=float(values.mean()), low=low, high=high)
 
 
-def _listed(text: str, facts: Sequence[str]) -> Iterator[tuple[int, int]]:
+def _listed(text: str, facts: Sequence[str]) -> Iterator[Span]:
     for fact in facts:
         at = text.find(fact)
         if at < 0 or not fact:
@@ -163,7 +162,7 @@ def _listed(text: str, facts: Sequence[str]) -> Iterator[tuple[int, int]]:
         yield at, at + len(fact)
 
 
-def _found(text: str) -> Iterator[tuple[int, int]]:
+def _found(text: str) -> Iterator[Span]:
     """Facts that can be told from what stands before them, each once."""
     seen: set[str] = set()
     units = split(text, "sentence")
@@ -172,6 +171,12 @@ def _found(text: str) -> Iterator[tuple[int, int]]:
             if fact.start and fact.text not in seen:
                 seen.add(fact.text)
                 yield start + fact.start, start + fact.end
+
+
+def _thinned(found: Sequence[Span]) -> list[Span]:
+    """As many as are asked for at most, evenly spread."""
+    places = np.linspace(0, len(found) - 1, min(len(found), FACTS)).astype(int).tolist()
+    return [found[i] for i in places]
 
 
 def _cloze(rendering: Rendering, rest: Sequence[int], text: str, start: int, end: int) -> Cloze:
