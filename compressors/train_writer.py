@@ -117,7 +117,7 @@ class WriterTrainer(TrainerModel):
         points = curve.finished(losses)
         told = {"train_loss": float(np.mean(losses[-LAST:]))}
         told |= {name: points[-1][name] for name in points[-1] if name.startswith("held_")}
-        told |= self._baselines(writer, held)
+        told |= baselines(writer, held, lambda some: self.write(writer, some))
         self._save(training, writer, told, points)
         checkpoints.clear()
         return training.out
@@ -157,17 +157,6 @@ class WriterTrainer(TrainerModel):
         found = figures(writer, held, lambda some: self.write(writer, some))
         return {f"held_{name}": value for name, value in found.items()}
 
-    def _baselines(self, writer: Writer, held: Sequence[WriterLesson]) -> dict[str, float]:
-        import torch
-
-        with torch.inference_mode():
-            sizes = [sizes_of(self.write(writer, [one])) for one in held]
-        return {
-            f"{name}_{what}": value
-            for name, choice in BASELINES.items()
-            for what, value in baseline(writer, held, sizes, choice).items()
-        }
-
     def _save(
         self,
         training: Training,
@@ -175,19 +164,33 @@ class WriterTrainer(TrainerModel):
         told: Mapping[str, float],
         points: Sequence[Mapping[str, float]],
     ) -> None:
-        about = WriterAbout.model_validate(
-            {
-                **told_of(writer.shape, self.base),
-                "recipe": self.name,
-                "span": self.span,
-                "form": self.written_as,
-                "settings": self.model_dump(mode="json"),
-                "figures": told,
-                "rows": len(training.rows),
-                "curve": points,
-            }
-        )
-        save_writer(training.out, about, writer)
+        page = told_of(writer.shape, self.base) | {
+            "recipe": self.name,
+            "span": self.span,
+            "form": self.written_as,
+            "settings": self.model_dump(mode="json"),
+            "figures": told,
+            "rows": len(training.rows),
+            "curve": points,
+        }
+        save_writer(training.out, WriterAbout.model_validate(page), writer)
+
+
+def baselines(
+    writer: Writer,
+    held: Sequence[WriterLesson],
+    write: Callable[[Sequence[WriterLesson]], Written],
+) -> dict[str, float]:
+    """Figures of as many tokens of the texts as something is written for them."""
+    import torch
+
+    with torch.inference_mode():
+        sizes = [sizes_of(write([one])) for one in held]
+    return {
+        f"{name}_{what}": value
+        for name, choice in BASELINES.items()
+        for what, value in baseline(writer, held, sizes, choice).items()
+    }
 
 
 def sizes_of(written: Written) -> int:

@@ -46,7 +46,7 @@ def stirred(lm: CausalLM, shape: Shape) -> Writer:
     with torch.no_grad():
         for parameter in made.module.parameters():
             if parameter.requires_grad:
-                parameter += 0.05 * torch.randn(parameter.shape, generator=draw)
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=draw))
     return made
 
 
@@ -182,13 +182,14 @@ def released_icae(lm: CausalLM, file: Path) -> Writer:
     from peft import get_peft_model_state_dict
 
     made = stirred(lm, Shape(tokens=4, rank=2, targets="q_proj,v_proj", anchored=False))
-    table = torch.cat((made.module.summary, made.module.cue.repeat(3, 1)))
+    own: Any = made.module
+    table = torch.cat((own.summary, own.cue.repeat(3, 1)))
     table = table + torch.arange(7.0)[:, None] / 100
     lora = get_peft_model_state_dict(made.module.adapter)
     named = {f"icae.{n.removesuffix('.weight')}.default.weight": t for n, t in lora.items()}
     save_file({**named, "memory_token_embed.weight": table.detach()}, file)
     with torch.no_grad():
-        made.module.summary.copy_(table[:4])
+        own.summary.copy_(table[:4])
     return made
 
 

@@ -29,7 +29,7 @@ from tersely.weights import CausalLM
 
 WORDS = ("quick", "fox", "dog", "Tag")
 SMALL: dict[str, Any] = {"tokens": 3, "span": 16, "rest": 8, "rank": 2, "batch": 2, "held": 0.4}
-WAYS = [
+WAYS: list[tuple[str, dict[str, Any]]] = [
     ("icae", {}),
     ("autocompressor", {"segments": 2}),
     ("gist", {}),
@@ -69,7 +69,7 @@ def writer(lm: CausalLM) -> Writer:
         draw = torch.Generator().manual_seed(3)
         for parameter in made.module.parameters():
             if parameter.requires_grad:
-                parameter += 0.05 * torch.randn(parameter.shape, generator=draw)
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=draw))
     return made
 
 
