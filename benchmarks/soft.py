@@ -58,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="a small part, to see that it runs")
     parser.add_argument("--only", action="append", choices=PARTS, help="this part alone")
     parser.add_argument("--prompt", action="append", help="this prompt: policy, shots, reference")
-    parser.add_argument("--most", type=int, default=len(LEARNED), help="forms and sizes to learn")
-    parser.add_argument("--steps", type=int, default=60, help="steps of each training, at most")
+    parser.add_argument("--most", type=int, default=2, help="forms and sizes to learn")
+    parser.add_argument("--steps", type=int, default=100, help="steps of each training, at most")
     parser.add_argument("--again", action="store_true", help="forget what was measured before")
     return parser
 
@@ -80,7 +80,8 @@ def _learned(one: Fixed, rows: Kept, given: argparse.Namespace) -> None:
     measured = Measured(one, rows, quick=given.quick)
     for start in STARTS:
         for tokens in TEXT_SIZES:
-            measured.row(f"untrained, {start}", partial(untrained, one, tokens, start), tokens)
+            make = partial(untrained, one, tokens, start, rows, quick=given.quick)
+            measured.row(f"untrained, {start}", make, tokens)
     for form, tokens in LEARNED[: given.most]:
         made = learned(one, form, tokens, rows, steps=given.steps, quick=given.quick)
         measured.row(form, partial(getattr, made, "soft"), tokens)
@@ -88,7 +89,7 @@ def _learned(one: Fixed, rows: Kept, given: argparse.Namespace) -> None:
 
 
 def _speed(one: Fixed, rows: Kept, given: argparse.Namespace) -> None:
-    soft = untrained(one, OF_SPEED, "averaged")
+    soft = untrained(one, OF_SPEED, "averaged", rows, quick=given.quick)
     if not isinstance(soft, KVPrefix):
         raise TypeError(f"keys and values are measured, not {type(soft).__name__}")
     quick = given.quick

@@ -15,7 +15,7 @@ from benchmarks.soft_prompts import Fixed
 from benchmarks.soft_speed import asked
 from benchmarks.sot_kept import Found, Kept
 from tersely.backends.local import LocalBackend
-from tersely.compressors.soft_course import read
+from tersely.compressors.soft_course import PROBES, read
 from tersely.compressors.soft_distil import Student
 from tersely.compressors.soft_reading import Rendering
 from tersely.compressors.soft_start import Start, keys_and_values
@@ -25,7 +25,7 @@ from tersely.registry import trainer
 from tersely.soft import KVPrefix, SoftPrompt
 from tersely.soft_artefact import Form, SoftAbout, SoftArtefact
 from tersely.training import Training
-from tersely.weights import causal_lm
+from tersely.weights import causal_lm, encode
 
 LEARNED: Sequence[tuple[Form, int]] = (
     ("kv", 32),
@@ -88,12 +88,17 @@ def turns_of(fixed: Fixed, rows: Kept, *, quick: bool) -> list[dict[str, str]]:
     return [{"question": turn, "answer": answer} for turn, answer in told]
 
 
-def untrained(fixed: Fixed, tokens: int, start: Start) -> KVPrefix | SoftPrompt:
-    """Where learning begins, unchanged."""
+def untrained(
+    fixed: Fixed, tokens: int, start: Start, rows: Kept, *, quick: bool
+) -> KVPrefix | SoftPrompt:
+    """Where learning begins, unchanged; what is matched is matched to turns and answers."""
     lm = causal_lm(MODEL)
     rendering = Rendering(lm, "system")
     full, _ = read(rendering, fixed.text)
-    probes = [tuple(rendering.rest(turn)) for turn in fixed.learned]
+    turns = turns_of(fixed, rows, quick=quick)[:PROBES] if start == "matched" else []
+    probes = [
+        (*rendering.rest(one["question"]), *encode(one["answer"], lm)[0].tolist()) for one in turns
+    ]
     return Student.new(lm, keys_and_values(lm, full, tokens, start, probes)).soft(MODEL)
 
 
