@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from tersely.middleware.audit_log import Logged, read
-from tersely.middleware.leaves import BREAKPOINT, BREAKPOINTS
+from tersely.middleware.pricing import cacheable, pieces_of
 from tersely.prices import UNKNOWN, Price, price_of
 from tersely.prompt import Prompt
 from tersely.prompt_cache import Piece, PromptCache, Sent, chain
@@ -95,7 +95,7 @@ class _Way:
     def send(self, one: Logged, prompt: Prompt, pieces: list[Piece], price: Price) -> float:
         """Send a request; tells what it costs."""
         named = [Piece(one.model, 0), *pieces]
-        upto = 1 + _cacheable(one, prompt, len(pieces))
+        upto = 1 + cacheable(prompt, one.body, one.reader.name, one.model)
         sent = self.cache.send(named, price, now=one.at or 0.0, upto=upto)
         self.sent[one.model] = self.sent.get(one.model, Sent()) + sent
         return sent.cost(price)
@@ -163,18 +163,10 @@ class Auditor:
         return at
 
     def _pieces(self, prompt: Prompt, model: str) -> list[Piece]:
-        """What is sent of a prompt, in order: the tools, then each text."""
         count = counter(model)
-        texts = [f"{leaf.role}\n{leaf.text}" for leaf in prompt.leaves]
-        bare = [leaf.text for leaf in prompt.leaves]
-        sizes = [self._tokens(text, model) for text in [prompt.tools, *bare]]
-        turns = {leaf.turn for leaf in prompt.leaves}
-        framing = count.framing * prompt.turns // max(len(turns), 1)
-        seen: set[int] = set()
-        for i, leaf in enumerate(prompt.leaves, 1):
-            sizes[i] += framing if leaf.turn not in seen else 0
-            seen.add(leaf.turn)
-        return [Piece(*pair) for pair in zip([prompt.tools, *texts], sizes, strict=True)]
+        return pieces_of(
+            prompt, lambda texts: [self._tokens(t, model) for t in texts], count.framing
+        )
 
     def _tokens(self, text: str, model: str) -> int:
         if not text:
@@ -200,21 +192,6 @@ def audited(rows: Iterable[Any], pipeline: Pipeline, *, model: str = "", prices:
     for one in sorted(logged, key=lambda one: one.at or 0.0) if timed else logged:
         auditor.send(one if timed else replace(one, at=None))
     return auditor.told(unread, timed=timed)
-
-
-def _cacheable(one: Logged, prompt: Prompt, pieces: int) -> int:
-    """How many pieces may be cached: all, or with Anthropic those up to the last breakpoint."""
-    if one.reader.name != "anthropic" and "claude" not in one.model.lower():
-        return pieces
-    if any(one.body.get(name) for name in BREAKPOINTS):
-        return pieces
-    marked = [
-        i
-        for i, leaf in enumerate(prompt.leaves, 1)
-        if any(segment.reason == BREAKPOINT for segment in leaf.segments)
-    ]
-    tools = any(name in prompt.tools for name in BREAKPOINTS)
-    return max(marked, default=0) + 1 if marked else int(tools)
 
 
 def _side(sent: Sent, price: Price) -> Side:

@@ -20,7 +20,7 @@ from tersely.middleware.recover import recovered
 from tersely.middleware.session import Session
 from tersely.prompt import Path as Place
 from tersely.prompt import Prompt, Span
-from tersely.report import Mode, Report, Trace
+from tersely.report import Cost, Mode, Report, Trace
 from tersely.tokens import counter
 
 if TYPE_CHECKING:
@@ -172,12 +172,21 @@ class Passage:
             after=run.context.tokens(made),
             limit=run.context.limit,
             met=met,
+            cost=self._cost(session, run.context, (given, made), reader.name),
             ms=(perf_counter() - start) * 1000,
             decisions=(*compact.decisions, *gone, *run.ledger.decisions),
             notes=(*compact.notes, *run.ledger.notes, *filter(None, [given.why])),
         )
         session.note(report)
         return Result(output, report, Trace(read, made, report))
+
+    def _cost(
+        self, session: Session, context: Context, prompts: tuple[Prompt, Prompt], surface: str
+    ) -> Cost | None:
+        """What the prompt costs, if a price is known of its model."""
+        return session.pricing.cost(
+            prompts, context, self.request, surface=surface, model=self.model, now=monotonic()
+        )
 
     def _compacted(
         self, reader: Adapter, read: Prompt, session: Session, context: Context

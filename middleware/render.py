@@ -79,6 +79,8 @@ def _totals(report: Report) -> Text:
     if report.limit is not None:
         style = "green" if report.met else "bold red"
         line.append(f"; budget {report.limit:,} {'met' if report.met else 'missed'}", style=style)
+    if (cost := report.cost) is not None:
+        line.append(f"; ${cost.before:.6f} -> ${cost.after:.6f} with the prompt cache")
     line.append(f"; counted by {report.counter}", style="dim")
     if not report.exact:
         line.append(" (an estimate)" * ("estimate" not in report.counter), style="yellow")

@@ -16,6 +16,7 @@ from itertools import accumulate
 
 from tersely.middleware.held import History
 from tersely.middleware.leaves import BREAKPOINT
+from tersely.middleware.pricing import Pricing
 from tersely.prompt import Leaf, Prompt, Segment
 from tersely.report import Report
 
@@ -34,6 +35,8 @@ class Session:
         self.requests = 0
         self.history = History()
         """What was compacted of the conversation, and when it was heard last."""
+        self.pricing = Pricing()
+        """What the provider's cache holds of it, as it came and as it went out."""
         self.compacting = threading.Lock()
         """Held while its older turns are compacted, so that two calls don't both do it."""
         self._sent: dict[bytes, str | None] = {}

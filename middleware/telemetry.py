@@ -145,6 +145,8 @@ def _attributes(report: Report) -> Attributes:
     }
     if report.limit is not None:
         told["tersely.limit"] = report.limit
+    if (cost := report.cost) is not None:
+        told |= {"tersely.cost.before": cost.before, "tersely.cost.after": cost.after}
     actions = Counter(decision.action for decision in report.decisions)
     return told | {f"tersely.texts.{action}": number for action, number in actions.items()}
 

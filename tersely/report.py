@@ -31,12 +31,31 @@ class Decision(BaseModel):
     ms: float = 0.0
 
 
+class Cost(BaseModel):
+    """Dollars that a prompt costs as it came and as it goes out, the provider's cache priced in.
+
+    The `listed` ones are what it would cost without a cache. The answer is not in it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    before: float
+    after: float
+    listed_before: float
+    listed_after: float
+
+    @property
+    def saved(self) -> float:
+        """What is saved; below 0 where it costs more."""
+        return self.before - self.after
+
+
 class Report(BaseModel):
     """The account of one request.
 
     Tokens are counted by `counter`; when `exact` is False they are an estimate. `limit` is
     the budget in tokens for the whole prompt and `met` whether it holds. `notes` tell what
-    concerns the whole request.
+    concerns the whole request. `cost` is None for models that no table of prices knows.
     """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
@@ -50,6 +69,7 @@ class Report(BaseModel):
     limit: int | None = None
     met: bool = True
     ms: float = 0.0
+    cost: Cost | None = None
     decisions: tuple[Decision, ...] = ()
     notes: tuple[str, ...] = ()
 
