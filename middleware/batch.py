@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from contextlib import closing, nullcontext
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,10 +15,10 @@ from tersely.budget import Budget, BudgetLike
 from tersely.errors import ConfigError, first_fault
 from tersely.middleware import scope
 from tersely.middleware.batch_outputs import CACHE, SORTED, Outputs, beside
-from tersely.middleware.batch_run import Engine, Reading, Rows, Running
+from tersely.middleware.batch_run import Reading, Rows, Running
 from tersely.middleware.batch_share import shared
 from tersely.middleware.batch_sort import Sorted
-from tersely.middleware.batch_workers import Work, Workers, here
+from tersely.middleware.batch_workers import Work, crew
 from tersely.middleware.files import At, Files, files_of, objects
 from tersely.middleware.journal import Mark, Source
 from tersely.middleware.pipeline import Pipeline, pipeline_of
@@ -88,8 +87,9 @@ class BatchJob(BaseModel):
     (`<target>.errors.jsonl`). A line that can't be read goes there alone. Blank lines are left out.
 
     With `resume` a job that was stopped, however roughly, goes on where it was; `block` rows are
-    done again at most. `workers` processes share the work. `limit` bounds the rows of the whole
-    job. `budget` goes before the pipeline's own.
+    done again at most. `workers` processes share the work, here or (`engine="ray"`) as actors of a
+    Ray cluster that have `gpus` each. `limit` bounds the rows of the whole job. `budget` goes
+    before the pipeline's own.
 
     `share` compresses each text by itself (see `batch_share`), once in the whole job. `sort` puts
     rows that begin alike one after the other, so that a provider's cache can serve them.
@@ -109,6 +109,8 @@ class BatchJob(BaseModel):
     limit: int | None = Field(default=None, ge=0)
     max_error_rate: float = Field(default=1.0, ge=0, le=1)
     workers: int = Field(default=1, ge=1)
+    engine: Literal["local", "ray"] = "local"
+    gpus: float = Field(default=0, ge=0)
     block: int = Field(default=32, ge=1)
     split_rows: int | None = Field(default=None, ge=1)
     split_bytes: int | None = Field(default=None, ge=1)
@@ -197,10 +199,8 @@ class BatchJob(BaseModel):
             rows = Sorted(self.files, shape, outputs.beside(SORTED))
             rows.prepare(anew=not first.line)
         reading = Reading(rows=rows, at=at, size=self.block, left=left)
-        engine: Engine = partial(here, self.work)
-        alone = self.workers == 1
-        with nullcontext() if alone else closing(Workers(self.work, self.workers)) as pool:
-            return running.work(first, reading, pool or engine)
+        with crew(self.work, self.workers, engine=self.engine, gpus=self.gpus) as engine:
+            return running.work(first, reading, engine)
 
     def _enough(self, mark: Mark) -> bool:
         return self.limit is not None and mark.rows >= self.limit

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Protocol
 
 from tersely.errors import ConfigError
-from tersely.middleware.batch_workers import Done
+from tersely.middleware.batch_workers import Engine
 from tersely.middleware.files import At, Block, Files, Made
 from tersely.middleware.journal import Journal, Mark
 from tersely.middleware.meter import meter
@@ -19,9 +19,6 @@ from tersely.middleware.places import packed
 
 COMMIT_SECONDS = 0.2
 """So much work is lost at most when the process is killed; it is done again on resume."""
-
-Engine = Callable[[Iterable[Block]], Iterator[Done]]
-"""Does the work of blocks, and gives what came of them in their order."""
 
 
 class Rows(Protocol):

@@ -107,7 +107,8 @@ def estimate(
         raise ConfigError(f"sample must be at least 1, was {sample}")
     named = pairs(str(source), str(target))
     workers = int(settings.pop("workers", 1))
-    settings.pop("report", None)
+    for other in ("report", "engine", "gpus"):
+        settings.pop(other, None)
     jobs = [BatchJob(**{**settings, "source": one, "target": place}) for one, place in named]
     drawn, rows = _drawn(jobs, sample)
     tried, seconds = _tried(drawn)

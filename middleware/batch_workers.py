@@ -7,10 +7,12 @@ import pickle
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_all_start_methods, get_context, parent_process
 from typing import Any
 
@@ -49,10 +51,29 @@ class Work:
 
 Done = tuple[Block, Made]
 
+Engine = Callable[[Iterable[Block]], Iterator[Done]]
+"""Does the work of blocks, and gives what came of them in their order."""
+
 
 def here(work: Work, blocks: Iterable[Block]) -> Iterator[Done]:
     """Do the work in this process."""
     return ((block, work(block)) for block in blocks)
+
+
+@contextmanager
+def crew(work: Work, count: int, *, engine: str, gpus: float) -> Iterator[Engine]:
+    """Who does the work: this process where it is alone, else several here or on a Ray cluster."""
+    if engine == "ray":
+        from tersely.middleware.batch_ray import RayWorkers
+
+        workers: Workers = RayWorkers(work, count, gpus)
+    elif count == 1:
+        yield partial(here, work)
+        return
+    else:
+        workers = Workers(work, count)
+    with closing(workers):
+        yield workers
 
 
 class Workers:
@@ -61,6 +82,9 @@ class Workers:
     A worker that dies is replaced, and its blocks are done again, row by row: the row that kills
     it anew fails. Raises ConfigError when the pipeline can't be sent to another process.
     """
+
+    deaths: tuple[type[Exception], ...] = (BrokenProcessPool,)
+    """What is raised when a worker died."""
 
     def __init__(self, work: Work, count: int) -> None:
         self.work = work
@@ -97,8 +121,8 @@ class Workers:
         block, future = waiting.popleft()
         try:
             return block, future.result()
-        except BrokenProcessPool:
-            self.close()
+        except self.deaths:
+            self._buried()
             made = total([self._alone(one) for one in self.work.files.alone(block)])
             again = [(later, self._again(later, future)) for later, future in waiting]
             waiting.clear()
@@ -113,18 +137,25 @@ class Workers:
     def _alone(self, row: Block) -> Made:
         """Treat one row while nothing else runs, so that a death is its own."""
         try:
-            return self._sent(row).result()
-        except BrokenProcessPool:
-            self.close()
+            return self._sent_alone(row).result()
+        except self.deaths:
+            self._buried()
             return self.work.failed(row, DIED)
 
     def _sent(self, block: Block) -> Future[Made]:
         try:
             return self._running().submit(_treated, block)
-        except BrokenProcessPool:  # told when it is asked for; the others are sent again then
+        except BrokenProcessPool as error:  # told when it is asked for, and sent again then
             broken: Future[Made] = Future()
-            broken.set_exception(BrokenProcessPool("a worker died"))
+            broken.set_exception(error)
             return broken
+
+    def _sent_alone(self, row: Block) -> Future[Made]:
+        return self._sent(row)
+
+    def _buried(self) -> None:
+        """Go on after a death: all processes of a pool end with one of them."""
+        self.close()
 
     def _running(self) -> ProcessPoolExecutor:
         if self._pool is None:

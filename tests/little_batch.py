@@ -26,14 +26,18 @@ class Deadly(Half):
     """Half, but ends its process at a text with `die` in it, and once at one with `faint`.
 
     `grave` is a file by which it knows that it fainted before. `seconds` is what a prompt takes.
+    `pids` is a folder in which each process leaves its number.
     """
 
     name: ClassVar[str] = "deadly"
     grave: str
     seconds: float = 0.0
+    pids: str = ""
 
     def __call__(self, prompt: Prompt, context: Context, /) -> Prompt:
         time.sleep(self.seconds)
+        if self.pids:
+            Path(self.pids, str(os.getpid())).touch()
         text = prompt.text
         if "die" in text:
             os._exit(9)
