@@ -19,6 +19,7 @@ ROOMS = ("middleware", "compressors", "rag", "sot", "backends")
 HEAVY = {
     *("torch", "transformers", "openai", "anthropic", "langchain_core", "tiktoken", "bm25s"),
     *("langchain", "llama_index", "faiss", "sentence_transformers", "wordllama", "onnxruntime", "onnx"),
+    *("tree_sitter", "selectolax"),
 }
 MAY_OPEN_HEAVY = {
     "middleware/pipeline.py": {"langchain_core"},  # a Pipeline is a Runnable
