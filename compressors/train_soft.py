@@ -50,9 +50,8 @@ class SoftTrainer(TrainerModel):
     at most), `averaged` takes means over chunks, `first` the first tokens. The rate falls like a
     cosine. `held` turns decide which state is best, and when to stop: after `patience` looks, one
     every `every` steps, that were no better; as many others measure fidelity. `facts` are to be
-    kept word for word; none given: those found in the text.
-
-    What differs from the papers: the start, and that every turn stands alone and is short.
+    kept word for word; none given: those found in the text. What differs from the papers: the
+    start, and that every turn stands alone and is short.
     """
 
     name = "soft"
@@ -125,12 +124,11 @@ class SoftTrainer(TrainerModel):
         """
         every = sorted({*sizes, *map(len, softs.values())})
         course = self._course(training, every)
-        measure = course.measure(self.model)
         found: dict[int, dict[str, Figures]] = {}
         for done, size in enumerate(every, 1):
             own = {name: soft for name, soft in softs.items() if len(soft) == size}
             start = course.student(size, self.form, self.start).soft(self.model)
-            found[size] = measure.beside({**own, "untrained": start}, size)
+            found[size] = course.measure(self.model).beside({**own, "untrained": start}, size)
             training.progress(done, len(every), {})
         self.checkpoints(training).clear()
         return found
@@ -182,8 +180,7 @@ class SoftTrainer(TrainerModel):
             checkpoints=self.checkpoints(training),
             progress=told,
         ).run()
-        taken = len(ran) - 1
-        return len(losses), (ran[-1] - ran[0]) / max(taken, 1) * len(losses)
+        return len(losses), (ran[-1] - ran[0]) / max(len(ran) - 1, 1) * len(losses)
 
 
 def _drawn(step: int, sizes: Sequence[int], batch: int, seed: int) -> list[int]:
