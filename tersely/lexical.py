@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import regex
@@ -20,13 +21,21 @@ STOPWORDS = regex.compile(
 )
 """English words that say nothing about what a text is about."""
 
+WORDS = 2**15
+"""Words that are remembered with what they come to: most are seen again and again."""
+
 SUFFIX = regex.compile(r"(?<=\p{L}{3})(?:'s|ies|es|s|ing|ed|ly)$")
 
 
 def terms_of(text: str) -> list[str]:
     """The words of a text that say what it is about, in lower case and without endings."""
-    words = TERM.findall(text.lower())
-    return [SUFFIX.sub("", word) for word in words if not STOPWORDS.fullmatch(word)]
+    return [term for word in TERM.findall(text.lower()) if (term := _term(word))]
+
+
+@lru_cache(maxsize=WORDS)
+def _term(word: str) -> str:
+    """A word without its ending; "" for one that says nothing."""
+    return "" if STOPWORDS.fullmatch(word) else SUFFIX.sub("", word)
 
 
 def relevance(texts: Sequence[str], question: str) -> Floats:
