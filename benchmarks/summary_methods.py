@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from time import perf_counter
 from typing import Any, Literal
 
@@ -203,8 +203,12 @@ def _langchain(items: Sequence[Item], ratio: float) -> list[str]:
         )
         pieces = [Document(page_content=text) for text in cutter.split_text(item.meeting)]
         given = {"input_documents": pieces, "question": item.question}
-        runs.append(lambda chain=chain, given=given: str(chain.invoke(given)["output_text"]))
+        runs.append(partial(_asked, chain, given))
     return _side_by_side(runs)
+
+
+def _asked(chain: Any, given: dict[str, Any]) -> str:
+    return str(chain.invoke(given)["output_text"])
 
 
 def _side_by_side(runs: Sequence[Callable[[], str]]) -> list[str]:
