@@ -82,10 +82,12 @@ def draw(lines: Sequence[Row], path: Path) -> None:
 
     names = list(dict.fromkeys(line["prompt"] for line in lines))
     figure, panels = pyplot.subplots(1, len(names), figsize=(5.5 * len(names), 4.5), squeeze=False)
+    methods = list(dict.fromkeys(line["method"] for line in lines))
     for panel, name in zip(panels[0], names, strict=True):
         mine = [line for line in lines if line["prompt"] == name]
-        for method in dict.fromkeys(line["method"] for line in mine):
-            _line(panel, method, [line for line in mine if line["method"] == method])
+        for i, method in enumerate(methods):
+            if own := [line for line in mine if line["method"] == method]:
+                _line(panel, method, own, f"C{i % 10}" if i else "black")
         panel.set(title=name, xlabel="tokens in its place", ylabel="KL to the full prompt (nats)")
         panel.set_xscale("log", base=2)
         panel.set_yscale("log")
@@ -95,7 +97,7 @@ def draw(lines: Sequence[Row], path: Path) -> None:
     pyplot.close(figure)
 
 
-def _line(panel: Any, method: str, lines: Sequence[Row]) -> None:
+def _line(panel: Any, method: str, lines: Sequence[Row], colour: str) -> None:
     """One method; nothing at all is a level, what was learned is thick."""
     points = sorted((line["tokens"], line["KL"]) for line in lines)
     if method == FULL:
@@ -106,10 +108,11 @@ def _line(panel: Any, method: str, lines: Sequence[Row]) -> None:
         return
     tokens = [count for count, _ in points]
     width = 2.5 if method in LEARNED else 1.0
-    (drawn,) = panel.plot(tokens, middle, marker="o", markersize=4, linewidth=width, label=method)
+    style: dict[str, Any] = {"marker": "o", "markersize": 4, "linewidth": width, "color": colour}
+    panel.plot(tokens, middle, label=method, **style)
     if method in LEARNED:
         low, high = [kl[1] for _, kl in points], [kl[2] for _, kl in points]
-        panel.fill_between(tokens, low, high, alpha=0.15, color=drawn.get_color())
+        panel.fill_between(tokens, low, high, alpha=0.15, color=colour)
 
 
 def _target(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
