@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("middleware", "compressors", "rag", "sot", "backends")
 HEAVY = {
     *("torch", "transformers", "openai", "anthropic", "langchain_core", "tiktoken", "bm25s"),
-    *("langchain", "llama_index", "faiss", "sentence_transformers", "wordllama", "onnxruntime", "onnx"),
+    *("langchain", "llama_index", "faiss", "sentence_transformers", "wordllama"),
+    *("onnxruntime", "onnx"),
     *("tree_sitter", "selectolax"),
 }
 MAY_OPEN_HEAVY = {
