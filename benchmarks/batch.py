@@ -116,7 +116,7 @@ def outcome(target: Path) -> list[bytes]:
 def memory(folder: Path, given: Options) -> list[Row]:
     """The peak of a process over more and more rows."""
     sizes = (100, 1_000) if given.quick else (10_000, 100_000, 1_000_000)
-    rows = []
+    rows: list[Row] = []
     for size in sizes:
         source = written(folder / "many.jsonl", size)
         done = _run(folder, source, folder / f"many-{size}.jsonl")

@@ -7,15 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
-
 from tersely.artefact import page_of
 from tersely.compressors.soft import model_of
 from tersely.compressors.writer import Writer, batches
 from tersely.compressors.writer_artefact import WriterAbout, check_base, load_writer
 from tersely.compressors.writer_ways import Ids, spans
 from tersely.contracts import Backend, Context, Need, StageModel
-from tersely.errors import TerselyError, require
+from tersely.errors import ModelError, TerselyError, require
 from tersely.models import resolve
 from tersely.prompt import Prompt, Segment, sendable
 from tersely.soft import KVPrefix, SoftPrompt
@@ -36,7 +34,7 @@ class WriterStage(StageModel):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"soft"})
 
-    model: str = Field(min_length=1)
+    model: str = ""
     precision: Precision = "auto"
 
     def ready(self) -> None:
@@ -49,6 +47,11 @@ class WriterStage(StageModel):
 
     def about(self) -> WriterAbout:
         """Where the writer comes from. Raises ModelError."""
+        if not self.model:
+            raise ModelError(
+                f"{self.name} needs a trained writer as `model`: a folder from `tersely train"
+                f" {self.name} ROWS --out FOLDER`, or a published one that was adopted"
+            )
         return page_of(WriterAbout, Path(self.model), self.name)
 
     def __call__(self, prompt: Prompt, context: Context, /) -> Prompt:

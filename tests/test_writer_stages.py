@@ -342,3 +342,9 @@ def test_checkpoints_of_other_layouts(tiny_llama: Path, tmp_path: Path) -> None:
         adopted("icea", pickled, tmp_path / "out", span=10)
     with pytest.raises(ConfigError, match="`base` names the model"):
         adopted("icae", pickled, tmp_path / "out", span=10)
+
+
+@pytest.mark.parametrize("name", ["autocompressor", "gist", "icae"])
+def test_who_has_no_writer_is_told_how_to_get_one(name: str) -> None:
+    with pytest.raises(ModelError, match=f"needs a trained writer.*tersely train {name} ROWS"):
+        registry.stage(name).ready()  # type: ignore[attr-defined]
