@@ -24,7 +24,9 @@ from tersely.registry import PLANS
 
 QUESTION = "When was the Eiffel Tower completed?"
 
-every_plan = pytest.mark.parametrize("name", sorted(PLANS.keys() - {"apar", "sot", "summarise"}))
+every_plan = pytest.mark.parametrize(
+    "name", sorted(PLANS.keys() - {"apar", "history", "sot", "summarise"})
+)
 
 
 def said(request: Request) -> str:
