@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pickle
 import pydoc_data.topics as topics
+import re
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from little_stages import Halve, Rewrite
 from test_stage_contract import EASY, HARD, NEEDS_A_MODEL, SETTINGS
@@ -55,6 +56,10 @@ def built(name: str, level: str) -> Stage:
 
 ELISION = "[...]"
 """What the stage `retrieve` writes in its harder settings where it left something out."""
+
+
+ONE_KEPT = re.compile(r"<keep>\s*\S?\s*</keep>")
+"""A kept passage too short to be found again where a stage does not tell."""
 
 
 def check(before: str, after: str, runs: Origins, elision: str = "") -> None:
@@ -114,6 +119,7 @@ def test_every_stage_tells_where_its_text_came_from(
 )
 @settings(max_examples=40)
 def test_origins_hold_through_stages_in_a_row(text: str, names: list[str], ratio: float) -> None:
+    assume(not ONE_KEPT.search(text))  # one character among marks is taken for chance
     stages = [Halve(), *(built(name, EASY) for name in names)]
     for some in (stages[1:], stages):
         checked(Pipeline(some, budget=ratio).run(text, question="How much does a kettle hold?"))
