@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from tersely.attention_hook import stand_before
 
 if TYPE_CHECKING:
     import torch
@@ -33,21 +34,12 @@ def grouped(device: torch.device) -> Iterator[None]:
     to the last bit.
     """
     if device.type == "cpu":
-        _register()
+        stand_before(_before)
     _here.on = True
     try:
         yield
     finally:
         _here.on = False
-
-
-@cache
-def _register() -> None:
-    """Stand before transformers' attention: a model's own setting keeps the name it asks for."""
-    from transformers import AttentionInterface
-
-    interface: Any = AttentionInterface
-    interface.register("sdpa", _before(interface()["sdpa"]))
 
 
 def _before(theirs: Callable[..., Any]) -> Callable[..., Any]:

@@ -203,8 +203,11 @@ def _check(backend: HttpBackend, requests: Sequence[Request]) -> None:
 
 
 async def _acheck(backend: HttpBackend, requests: Sequence[Request]) -> None:
-    """As `_check`, without blocking: vectors are checked beside the model here."""
-    await asyncio.to_thread(_check, backend, requests)
+    """As `_check`, without blocking: vectors may be checked beside a model that is read for it."""
+    if any(request.vectors for request in requests):
+        await asyncio.to_thread(_check, backend, requests)
+    else:
+        _check(backend, requests)
 
 
 def _mend(backend: HttpBackend) -> str:

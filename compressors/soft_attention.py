@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from tersely.attention_hook import stand_before
 from tersely.compressors.soft_reading import Begun, length, logits
 from tersely.errors import ModelError
 from tersely.weights import CausalLM
@@ -87,21 +87,12 @@ def _joined(parts: Sequence[Look]) -> Look:
 @contextmanager
 def _watching() -> Iterator[list[tuple[Tensor, Tensor, float]]]:
     """The queries, keys and scale of each attention that this thread calculates."""
-    _register()
+    stand_before(_before)
     _here.calls = []
     try:
         yield _here.calls
     finally:
         _here.calls = None
-
-
-@cache
-def _register() -> None:
-    """Stand before transformers' attention: a model's own setting keeps the name it asks for."""
-    from transformers import AttentionInterface
-
-    interface: Any = AttentionInterface
-    interface.register("sdpa", _before(interface()["sdpa"]))
 
 
 def _before(theirs: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,21 +7,9 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_json import prompt_of
+from test_rows import shrunk
 
 from tersely.compressors.html import as_markdown
-from tersely.contracts import Context
-from tersely.registry import stage
-from tersely.tokens import counter
-
-
-def shrunk(name: str, text: str, share: float | None, question: str = "") -> str:
-    prompt = prompt_of(text, question)
-    context = Context(count=counter("gpt-4o"))
-    context = context.within(None if share is None else int(context.tokens(prompt) * share))
-    made = stage(name, kinds=("json",))(prompt, context)
-    assert stage(name, kinds=("json",))(made, context) == made
-    return made.segments[1].text
 
 
 def manual() -> str:
