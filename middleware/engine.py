@@ -23,12 +23,14 @@ def prepare(prompt: Prompt, stages: Sequence[Stage], context: Context, floor: in
     sizes = context.tokens_of([s.text for s in prompt.segments]) if floor else None
     locked: dict[int, Segment] = {}
     for i, segment in enumerate(prompt.segments):
+        if segment.locked:
+            continue
         why = ""
         if not any(takes(stage, segment) for stage in stages):
             why = f"no stage takes {segment.kind}"
         elif sizes and sizes[i] < floor:
             why = f"shorter than {floor} tokens"
-        if why and not segment.locked:
+        if why:
             reason = f"{segment.reason}; {why}" if segment.reason else why
             locked[i] = replace(segment, locked=True, reason=reason)
     return prompt.with_segments(locked) if locked else prompt
