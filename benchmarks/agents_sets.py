@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import agents_simulated, agents_shop
+from benchmarks import agents_shop, agents_simulated
 
 Message = dict[str, Any]
 
