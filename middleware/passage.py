@@ -150,7 +150,7 @@ class Passage:
             return self._unchanged(read.why or "the request holds no text", reader.name)
         known = self.session or scope.current_session()
         session = known or self.pipeline.conversations.continued_by(read)
-        context = replace(self._context(), soft=self.soft or isinstance(self.request, Prompt))
+        context = self._context(sum(len(one.text) for one in read.segments))
         given, compact = read, self._compacted(reader, read, session, context)
         read = compact.prompt
         opened, gone = dropped(session.freeze(read), context)
@@ -204,14 +204,16 @@ class Passage:
                 session.history = made.history
         return made
 
-    def _context(self) -> Context:
-        ms = self.budget.ms
+    def _context(self, characters: int) -> Context:
+        """What stages know of a request of so many characters. The clock runs from here."""
+        budget, count = self.budget.timed(characters), counter(self.model)
         return Context(
-            count=counter(self.model),
-            budget=self.budget,
-            deadline=None if ms is None else monotonic() + ms / 1000,
+            count=count,
+            budget=budget,
+            deadline=None if budget.ms is None else monotonic() + budget.ms / 1000,
             seed=self.pipeline.seed,
             backend=self.pipeline.backend,
+            soft=self.soft or isinstance(self.request, Prompt),
         )
 
     def _unchanged(self, reason: str, surface: str = "unknown") -> Result:

@@ -184,22 +184,24 @@ BOLD: tuple[Kind, ...] = (
     *("context", "tool_output", "code", "json", "log", "table", "example", "history"),
 )
 
+QUICK = {"ms": 50, "pace": 5}
+"""Short beside what a model takes to read as many tokens."""
+
 CAREFUL_PIPELINE: dict[str, Any] = {
     "stages": (
         {"auto": {"lossless": True}},
         {"logs": {"kinds": ("log",)}},
         {"query": {"encoder": "", "order": "kept", "kinds": ("context",)}},
     ),
-    "budget": {"shares": {"context": 0.5, "log": 0.5}, "ms": 250},
+    "budget": {"shares": {"context": 0.5, "log": 0.5}, **QUICK},
     "floor": 300,
-    "fallback": {"truncate": {"kinds": ("context",)}},
 }
 BOLD_PIPELINE: dict[str, Any] = {
     "stages": (
         {"auto": {"kinds": BOLD}},
         {"query": {"encoder": "", "order": "kept", "kinds": BOLD}},
     ),
-    "budget": {"shares": dict.fromkeys(BOLD, 0.25), "ms": 250},
+    "budget": {"shares": dict.fromkeys(BOLD, 0.25), **QUICK},
     "floor": 100,
     "fallback": "truncate",
 }
@@ -210,8 +212,9 @@ PIPELINES: dict[str, dict[str, Any]] = {
     "default": CAREFUL_PIPELINE,
 }
 """Pipelines by name; none needs a model. The default is `auto`: what tools said is written shorter
-where nothing is lost by it, and logs and long context are compressed to half. `bold` leaves a
-quarter of all that, and of tools' prose, examples and history."""
+where nothing is lost by it, and logs and long context are compressed to half; what can't be done in
+time stays as it is. `bold` leaves a quarter of all that, and of tools' prose, examples and
+history."""
 
 
 def pipeline_of(source: Pipeline | str | Stage | Sequence[Any] | Path) -> Pipeline:

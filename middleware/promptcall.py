@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from tersely.budget import Budget
 from tersely.errors import UnknownName
 from tersely.middleware import adapters, desk, scope
 from tersely.middleware.adapter_fields import FIELDS
@@ -118,7 +117,7 @@ class Call:
             prompt,
             question=self.question,
             wishes=Override(
-                budget=Budget(tokens=budget.tokens, ms=budget.ms),
+                budget=budget.model_copy(update={"ratio": None, "shares": {}}),
                 pipeline=pipeline.but(floor=0) if narrow and pipeline.floor else None,
             ),
             surface=narrow or "",

@@ -151,7 +151,12 @@ class Compression:
             lost = [self.texts[i].frame for i in left if i not in kept]
             by_share = budget.ratio is not None or budget.shares
             freed = sum(self._context.tokens_of(lost)) if by_share else 0
-            left, budget = tuple(kept), Budget(tokens=max(report.limit - freed, 1), ms=budget.ms)
+            left, budget = (
+                tuple(kept),
+                budget.model_copy(
+                    update={"tokens": max(report.limit - freed, 1), "ratio": None, "shares": {}}
+                ),
+            )
             again = self._run(left, budget)
             if not self._runs[-1][1].report.met:
                 self._runs.pop()

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from tersely.errors import ConfigError, first_fault
 from tersely.prompt import Kind
 
+CHARACTERS = 4
+"""Of these a token has about so many."""
+
 
 class Budget(BaseModel):
     """A ceiling for a prompt.
@@ -17,7 +20,8 @@ class Budget(BaseModel):
     `tokens` bounds the whole prompt as the target model counts it. `ratio` is the share of
     the text that *may* change which is kept, so that a locked half does not make it
     impossible; `shares` are such ratios for single kinds and go before `ratio`. `ms` is the
-    time that compressing may take. When several are given, the tightest holds.
+    time that compressing may take; a prompt for whose tokens `pace`, in microseconds a token,
+    comes to more may take that. When several of the others are given, the tightest holds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,8 +30,9 @@ class Budget(BaseModel):
     ratio: float | None = None
     shares: Mapping[Kind, float] = {}
     ms: float | None = None
+    pace: float | None = None
 
-    @field_validator("tokens", "ms")
+    @field_validator("tokens", "ms", "pace")
     @classmethod
     def _positive(cls, value: float | None) -> float | None:
         if value is not None and value <= 0:
@@ -48,6 +53,16 @@ class Budget(BaseModel):
             if not 0 < share <= 1:
                 raise ValueError(f"{kind} must be above 0 and at most 1, was {share}")
         return value
+
+    def timed(self, characters: int) -> Self:
+        """The budget of a prompt of so many characters: its time settled, no pace any more.
+
+        Tokens are reckoned by the characters of usual text: counting them would take time.
+        """
+        if self.ms is None or self.pace is None:
+            return self
+        by_size = self.pace * characters / CHARACTERS / 1000
+        return self.model_copy(update={"ms": max(self.ms, by_size), "pace": None})
 
     @classmethod
     def of(cls, value: BudgetLike) -> Self:

@@ -22,6 +22,7 @@ from tersely.errors import ConfigError
         (" 30 % ", Budget(ratio=0.3)),
         (None, Budget()),
         ({"tokens": 10, "ms": 5}, Budget(tokens=10, ms=5)),
+        ({"ms": 5, "pace": 2}, Budget(ms=5, pace=2)),
         ({"shares": {"context": 0.3}}, Budget(shares={"context": 0.3})),
         (Budget(tokens=7), Budget(tokens=7)),
     ],
@@ -47,6 +48,7 @@ def test_reads_what_people_write(written: Any, read: Budget) -> None:
         ({"shares": {"context": 0}}, "context must be above 0 and at most 1, was 0"),
         ({"shares": {"poem": 0.5}}, "poem"),
         ({"ms": 0}, "ms: must be above 0, was 0"),
+        ({"pace": -1}, "pace: must be above 0, was -1"),
         ({"token": 5}, "token: Extra inputs are not permitted"),
     ],
 )
@@ -59,3 +61,14 @@ def test_names_the_value_that_cannot_be(written: Any, named: str) -> None:
 def test_is_a_frozen_value() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Budget(tokens=1).tokens = 2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("characters", "ms"), [(0, 50), (40_000, 50), (80_000, 100)])
+def test_longer_prompts_may_take_longer(characters: int, ms: float) -> None:
+    budget = Budget(tokens=10, ms=50, pace=5)
+    assert budget.timed(characters) == Budget(tokens=10, ms=ms)
+
+
+@pytest.mark.parametrize("budget", [Budget(ms=50), Budget(pace=5), Budget(ratio=0.5)])
+def test_without_both_the_size_is_no_matter(budget: Budget) -> None:
+    assert budget.timed(1_000_000) is budget

@@ -220,6 +220,11 @@ def test_a_spent_time_budget_skips_the_stage_and_calls_the_fallback() -> None:
     assert size(result.output) <= 80
 
 
+def test_the_pace_gives_a_long_prompt_the_time_that_it_needs() -> None:
+    budget = {"tokens": 80, "ms": 1e-6, "pace": 1e6}
+    assert size(Pipeline(Halve(), budget=budget).run(chat(WORDS)).output) < size(chat(WORDS))
+
+
 def test_a_spent_time_budget_without_a_fallback_changes_nothing() -> None:
     request = chat(WORDS)
     result = Pipeline(Halve(), budget={"tokens": 80, "ms": 1e-6}).run(request)
