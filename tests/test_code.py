@@ -5,27 +5,20 @@ from __future__ import annotations
 import ast
 import difflib
 import textwrap
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_json import prompt_of
+from tool_output import written
 
 from tersely.compressors.code import LANGUAGES, Code
-from tersely.contracts import Context
-from tersely.tokens import counter
 
 SOURCE = Path(difflib.__file__).read_text()
 
 
-def shrunk(text: str, share: float, question: str = "", handed: str = "") -> str:
-    prompt = prompt_of(text, question, handed)
-    context = Context(count=counter("gpt-4o"))
-    context = context.within(int(context.tokens(prompt) * share))
-    made = Code(kinds=("json",))(prompt, context)
-    assert Code(kinds=("json",))(made, context) == made
-    return made.segments[1].text
+shrunk = partial(written, Code())
 
 
 def body_of(name: str) -> str:

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import difflib
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_json import prompt_of
+from tool_output import written
 
 from tersely.compressors.diffs import Diff
-from tersely.contracts import Context
-from tersely.tokens import counter
 
 HEAD = re.compile(r"@@ -(\d+),?(\d*) \+(\d+),?(\d*) @@")
 SOURCE = Path(difflib.__file__).read_text().split("\n")
 
 
-def shrunk(text: str, share: float, question: str = "") -> str:
-    prompt = prompt_of(text, question)
-    context = Context(count=counter("gpt-4o"))
-    context = context.within(int(context.tokens(prompt) * share))
-    made = Diff(kinds=("json",))(prompt, context)
-    assert Diff(kinds=("json",))(made, context) == made
-    return made.segments[1].text
+shrunk = partial(written, Diff())
 
 
 def diff(old: list[str], new: list[str], context: int = 3, name: str = "src/a.py") -> str:

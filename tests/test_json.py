@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tool_output import prompt_of, written
 
 from tersely.compressors.json_stage import Json
 from tersely.compressors.json_table import tabled, untabled
@@ -16,7 +18,6 @@ from tersely.compressors.json_tree import AGAIN, BEGIN, END, number, read, squee
 from tersely.contracts import Context
 from tersely.kinds import json_shape
 from tersely.middleware.pipeline import compress
-from tersely.prompt import Prompt, Segment
 from tersely.tokens import counter
 
 NUMBERS = st.sampled_from(("0", "-0", "1", "1.10", "1e400", "-1E+2", "12345678901234567890", "NaN"))
@@ -75,26 +76,7 @@ def exactly(text: str) -> Any:
     return json.loads(text, object_pairs_hook=lambda pairs: ("object", pairs), **hook)
 
 
-def prompt_of(text: str, question: str = "", handed: str = "") -> Prompt:
-    """What an agent's client sends after a tool gave this text."""
-    call = Segment(
-        text=handed or "{}",
-        role="assistant",
-        kind="history",
-        locked=True,
-        turn=1,
-        path=("messages", 1, "tool_calls", 0, "function", "arguments"),
-    )
-    result = Segment(text=text, role="tool", kind="json", turn=2, path=("messages", 2, "content"))
-    return Prompt((call, result), question=question, turns=3)
-
-
-def shrunk(text: str, share: float | None, question: str = "", handed: str = "") -> str:
-    """The text as the stage leaves it, under a share of its tokens."""
-    prompt = prompt_of(text, question, handed)
-    context = Context(count=counter("gpt-4o"))
-    limit = None if share is None else int(context.tokens(prompt) * share)
-    return Json()(prompt, context.within(limit)).segments[1].text
+shrunk = partial(written, Json())
 
 
 @some

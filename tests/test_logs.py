@@ -5,29 +5,22 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_json import prompt_of
+from tool_output import written
 
 from tersely.compressors.log_lines import kinds_of
 from tersely.compressors.logs import Logs
-from tersely.contracts import Context
-from tersely.tokens import counter
 
 MARK = re.compile(r"\[(\d+) lines? left out\]")
 ALIKE = re.compile(r"  \[1 of \d+ alike\]$")
 
 
-def shrunk(text: str, share: float | None, question: str = "", handed: str = "") -> str:
-    prompt = prompt_of(text, question, handed)
-    context = Context(count=counter("gpt-4o"))
-    limit = None if share is None else int(context.tokens(prompt) * share)
-    made = Logs(kinds=("json",))(prompt, context.within(limit))
-    assert Logs(kinds=("json",))(made, context.within(limit)) == made
-    return made.segments[1].text
+shrunk = partial(written, Logs())
 
 
 def log(many: int = 600) -> list[str]:

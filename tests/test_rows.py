@@ -8,22 +8,10 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_json import prompt_of
+from tool_output import written
 
 from tersely.compressors.rows import Rows
 from tersely.compressors.search_hits import SearchHits
-from tersely.contracts import Context
-from tersely.registry import stage
-from tersely.tokens import counter
-
-
-def shrunk(name: str, text: str, share: float | None, question: str = "") -> str:
-    prompt = prompt_of(text, question)
-    context = Context(count=counter("gpt-4o"))
-    context = context.within(None if share is None else int(context.tokens(prompt) * share))
-    made = stage(name, kinds=("json",))(prompt, context)
-    assert stage(name, kinds=("json",))(made, context) == made
-    return made.segments[1].text
 
 
 def table(many: int = 200) -> list[str]:
@@ -36,7 +24,7 @@ def test_rows_that_matter_stay(share: float) -> None:
     lines = table()
     lines[60] = lines[60].replace("shipped", "lost")
     lines[90] = "89,order-5089,98000.00,shipped"
-    made = shrunk("rows", "\n".join(lines), share, "Where is order-5140?").split("\n")
+    made = written(Rows(), "\n".join(lines), share, "Where is order-5140?").split("\n")
     for i in (0, 1, 60, 90, 141, 200):
         assert lines[i] in made
     kept = [line for line in made if not line.startswith("[")]
@@ -53,7 +41,7 @@ def test_a_markdown_table_loses_its_padding_only() -> None:
             *(f"| item {i:<4} | {i:>6} |" for i in range(20)),
         ]
     )
-    made = shrunk("rows", text, None).split("\n")
+    made = written(Rows(), text, None).split("\n")
     assert made[:3] == ["|name|price|", "|:---|---:|", "|item 0|0|"]
     assert len(made) == 22
 
@@ -63,7 +51,7 @@ def test_lines_of_a_table_stay_as_they_were(rows: list[tuple[str, int]]) -> None
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows([("name", "x", "y"), *((*r, 1) for r in rows)])
     text = file.getvalue()
-    made = shrunk("rows", text, 0.3).split("\n")
+    made = written(Rows(), text, 0.3).split("\n")
     rest = iter(text.split("\n"))
     assert all(line in rest for line in made if "left out]" not in line)
 
@@ -78,7 +66,7 @@ def hits() -> list[str]:
 
 def test_a_file_is_named_once_and_nothing_is_lost() -> None:
     lines = hits()
-    made = shrunk("search_hits", "\n".join(lines), None).split("\n")
+    made = written(SearchHits(), "\n".join(lines), None).split("\n")
     assert made[0] == "src/app/models.py"
     assert made[1] == "10:    value_0 = compute(value_1)"
     assert made[-1] == lines[-1]
@@ -93,7 +81,7 @@ def test_a_file_is_named_once_and_nothing_is_lost() -> None:
 
 @pytest.mark.parametrize("share", [0.4, 0.15])
 def test_hits_that_say_the_same_go_first(share: float) -> None:
-    made = shrunk("search_hits", "\n".join(hits()), share, "Where is value_23 set?")
+    made = written(SearchHits(), "\n".join(hits()), share, "Where is value_23 set?")
     assert made.count("from app import compute") == 1
     assert "value_23 = compute(value_24)" in made
     assert "src/app/one.py:7:def compute(value):" in made
@@ -104,7 +92,7 @@ def test_context_lines_of_grep_stay_with_their_file() -> None:
     text = "\n".join(
         f"lib/x.c:{i}:int a{i};\nlib/x.c-{i + 1}-int b{i};\n--" for i in range(0, 40, 5)
     )
-    made = shrunk("search_hits", text, None).split("\n")
+    made = written(SearchHits(), text, None).split("\n")
     assert made[:5] == ["lib/x.c", "0:int a0;", "1-int b0;", "--", "lib/x.c"]
 
 
@@ -113,4 +101,4 @@ def test_hostile_lines_pass(line: str) -> None:
     for lines in (hits(), table()):
         text = "\n".join([*lines, line, *lines])
         for one in (Rows, SearchHits):
-            assert len(shrunk(one.name, text, 0.5)) <= len(text)
+            assert len(written(one(), text, 0.5)) <= len(text)

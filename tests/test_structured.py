@@ -9,7 +9,7 @@ from time import monotonic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_json import prompt_of
+from tool_output import prompt_of
 
 from tersely.budget import Budget
 from tersely.contracts import Context
