@@ -10,6 +10,7 @@ __all__ = [
     "Prompt",
     "Report",
     "Segment",
+    "batch",
     "compress",
     "last_report",
     "optimize",
@@ -22,6 +23,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from tersely.budget import Budget
+    from tersely.middleware.batch import batch
     from tersely.middleware.decorator import optimize
     from tersely.middleware.pipeline import Pipeline, compress
     from tersely.middleware.scope import last_report, override, session
@@ -37,6 +39,7 @@ else:  # hidden from type checkers, which would otherwise believe every name
         "Prompt": "tersely.prompt",
         "Report": "tersely.report",
         "Segment": "tersely.prompt",
+        "batch": "tersely.middleware.batch",
         "compress": "tersely.middleware.pipeline",
         "last_report": "tersely.middleware.scope",
         "optimize": "tersely.middleware.decorator",

@@ -559,6 +559,7 @@ def test_as_a_function_into_a_new_folder(folder: Path) -> None:
     target = folder / "new" / "out.jsonl"
     assert batch(str(folder / "in.jsonl"), str(target), pipeline=HALVE).done == 1
     assert len(read(target)) == 1
+    assert tersely.batch is batch
 
 
 def test_progress_goes_to_stderr(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -129,6 +129,7 @@ def of_batch() -> None:
     job = BatchJob(source=Path("in"), target=Path("out"), pipeline="lexical", budget=0.5)
     assert_type(job.run(), BatchSummary)
     assert_type(batch("in", "out", field="text"), BatchSummary)
+    assert_type(tersely.batch("in", Path("out"), budget=0.5), BatchSummary)
     assert_type(batch("s3://a/in.parquet", "out.parquet", workers=2), BatchSummary)
     assert_type(estimate("in", "out", sample=50), Estimate)
     assert_type(job.run().exit_code, int)
