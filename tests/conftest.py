@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import little_bert
 import pytest
@@ -15,6 +15,8 @@ from loopback import Loopback
 from points_server import Provider, providing
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from tersely.backends.local import LocalBackend
     from tersely.weights import CausalLM
 
@@ -66,6 +68,23 @@ def smollm2() -> Path:
     return resolve("smollm2")
 
 
+def _tiny(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """The shape of tiny causal models of that tokenizer's words."""
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "initializer_range": 0.3,
+    }
+
+
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny causal LM of random weights and its byte-level tokenizer."""
@@ -83,21 +102,8 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        initializer_range=0.3,
-    )
     torch.manual_seed(7)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    LlamaForCausalLM(LlamaConfig(**_tiny(tokenizer))).save_pretrained(folder)
     return folder
 
 
@@ -159,20 +165,7 @@ def tiny_windowed(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("tiny-windowed")
     tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
     tokenizer.save_pretrained(folder)
-    config = MistralConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        sliding_window=8,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        initializer_range=0.3,
-    )
+    config = MistralConfig(**_tiny(tokenizer), sliding_window=8)
     torch.manual_seed(7)
     MistralForCausalLM(config).save_pretrained(folder)
     return folder
