@@ -3,70 +3,32 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tersely import __version__
 from tersely.budget import Budget, BudgetLike
 from tersely.errors import ConfigError, first_fault
 from tersely.middleware import scope
-from tersely.middleware.batch_outputs import CACHE, SORTED, Outputs, beside
+from tersely.middleware.batch_answers import Kept
+from tersely.middleware.batch_generate import Answering, Before, Generation
+from tersely.middleware.batch_outputs import ANSWERS, CACHE, SORTED, Outputs, beside
 from tersely.middleware.batch_run import Reading, Rows, Running
 from tersely.middleware.batch_share import shared
 from tersely.middleware.batch_sort import Sorted
-from tersely.middleware.batch_workers import Work, crew
+from tersely.middleware.batch_summary import SUMS, BatchSummary
+from tersely.middleware.batch_workers import Engine, Work, crew
 from tersely.middleware.files import At, Files, files_of, objects
 from tersely.middleware.journal import Mark, Source
 from tersely.middleware.pipeline import Pipeline, pipeline_of
 from tersely.middleware.row_shapes import FormatName, format_of, steps
 from tersely.middleware.rows import RowOptimizer
-from tersely.middleware.tally import Tally
-
-INTERRUPTED = 130
-"""The exit code of a process that was stopped by SIGINT, as shells have it."""
-
-
-class BatchSummary(BaseModel):
-    """The account of a job over all its runs.
-
-    `rows` were read, of which `done` and `failed` add up to all, and `skipped` were done by an
-    earlier run. `before` and `after` are tokens; `seconds` is the time of this run.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    rows: int
-    done: int
-    failed: int
-    skipped: int
-    before: int
-    after: int
-    seconds: float
-    finished: bool
-    interrupted: bool = False
-    max_error_rate: float = 1.0
-    tally: Tally = Field(default_factory=Tally, exclude=True, repr=False)
-
-    @property
-    def exit_code(self) -> int:
-        """0, or 1 when too many rows failed, or 130 when the run was interrupted."""
-        if self.interrupted:
-            return INTERRUPTED
-        return int(self.failed > self.max_error_rate * self.rows)
-
-    @property
-    def message(self) -> str:
-        """What happened, and what to do next, in a sentence."""
-        counts = f"{self.rows:,} rows, {self.failed:,} failed"
-        if self.finished and self.rows == self.skipped:
-            return f"nothing to do: the job is finished ({counts})"
-        if not self.finished:
-            return f"stopped after {counts}; run the same job again to go on from there"
-        return f"{counts}; {self.before:,} tokens became {self.after:,}"
 
 
 class BatchJob(BaseModel):
@@ -93,6 +55,10 @@ class BatchJob(BaseModel):
 
     `share` compresses each text by itself (see `batch_share`), once in the whole job. `sort` puts
     rows that begin alike one after the other, so that a provider's cache can serve them.
+
+    `generate` is a backend, or a `Generation`, that answers every row: in a column
+    `tersely_answer`, for batch files in `<target>.results.jsonl` as their provider would. An answer
+    that came is never asked for again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -116,6 +82,7 @@ class BatchJob(BaseModel):
     split_bytes: int | None = Field(default=None, ge=1)
     share: bool = False
     sort: bool = False
+    generate: Annotated[Generation | None, BeforeValidator(Generation.of)] = None
     progress: bool = False
 
     if not TYPE_CHECKING:  # type checkers go by the fields
@@ -135,7 +102,8 @@ class BatchJob(BaseModel):
     @cached_property
     def files(self) -> Files:
         """Who reads the source and writes the target. Raises ConfigError."""
-        return files_of(str(self.source), str(self.target))
+        answers = self.generate is not None
+        return files_of(str(self.source), str(self.target), answers=answers)
 
     @cached_property
     def optimizer(self) -> RowOptimizer:
@@ -162,7 +130,7 @@ class BatchJob(BaseModel):
         those of the run that it would go on from. SIGINT ends the run after the block in hand.
         """
         began = monotonic()
-        outputs = self._outputs()
+        outputs = _outputs(self)
         outputs.check()
         start = _start(self, outputs)
         first = outputs.journal.resume(start, str(self.target)) if self.resume else start
@@ -172,7 +140,7 @@ class BatchJob(BaseModel):
             stopped = not whole and not self._enough(last)
             last = outputs.finish(outputs.journal, last) if whole else last
         return BatchSummary(
-            **last.tally.model_dump(include={"done", "failed", "before", "after"}),
+            **last.tally.model_dump(include={*SUMS}),
             finished=last.finished,
             rows=last.rows,
             skipped=first.rows,
@@ -199,22 +167,11 @@ class BatchJob(BaseModel):
             rows = Sorted(self.files, shape, outputs.beside(SORTED))
             rows.prepare(anew=not first.line)
         reading = Reading(rows=rows, at=at, size=self.block, left=left)
-        with crew(self.work, self.workers, engine=self.engine, gpus=self.gpus) as engine:
+        with _crew(self, first, outputs) as engine:
             return running.work(first, reading, engine)
 
     def _enough(self, mark: Mark) -> bool:
         return self.limit is not None and mark.rows >= self.limit
-
-    def _outputs(self) -> Outputs:
-        if (self.split_rows or self.split_bytes) and not self.files.grows:
-            raise ConfigError(f"only JSONL and CSV can be split, was {self.target}")
-        self.files.parts()  # raises when the source can't be read
-        return Outputs(
-            files=self.files,
-            target=str(self.target),
-            errors=self.errors,
-            told=not self.work.column,
-        )
 
 
 def batch(source: str | Path, target: str | Path, **settings: Any) -> BatchSummary:
@@ -247,5 +204,40 @@ def _start(job: BatchJob, outputs: Outputs) -> Mark:
         "sort": str(job.sort),
         "version of tersely": __version__,
     }
+    if job.generate is not None:
+        settings["generate"] = job.generate.known
     sizes = dict.fromkeys(outputs.growing, 0)
     return Mark(source=Source.of(*job.files.parts()), settings=settings, sizes=sizes)
+
+
+def _outputs(job: BatchJob) -> Outputs:
+    """Where a job writes. Raises ConfigError when the source can't be read, or not be split."""
+    if (job.split_rows or job.split_bytes) and not job.files.grows:
+        raise ConfigError(f"only JSONL and CSV can be split, was {job.target}")
+    job.files.parts()
+    return Outputs(
+        files=job.files,
+        target=str(job.target),
+        errors=job.errors,
+        told=not job.work.column,
+        answered=job.generate is not None and not job.work.column,
+    )
+
+
+@contextmanager
+def _crew(job: BatchJob, first: Mark, outputs: Outputs) -> Iterator[Engine]:
+    """Who compresses the rows, and has them answered where that is wanted."""
+    work = job.work
+    if job.generate is not None:
+        work = Before(files=work.files, optimizer=work.optimizer, column=work.column)
+    with crew(work, job.workers, engine=job.engine, gpus=job.gpus) as engine:
+        if job.generate is None:
+            yield engine
+            return
+        yield Answering(
+            engine=engine,
+            work=job.work,
+            generation=job.generate,
+            kept=Kept(outputs.beside(ANSWERS), first, anew=not job.resume),
+            answered=first.tally.answered > 0,
+        )

@@ -8,13 +8,14 @@ from typing import Any
 
 from tersely.errors import ConfigError
 from tersely.middleware import places
-from tersely.middleware.batch import BatchJob, BatchSummary
+from tersely.middleware.batch import BatchJob
 from tersely.middleware.batch_report import BatchReport, check
+from tersely.middleware.batch_summary import SUMS, BatchSummary
 from tersely.middleware.files import is_dataset, kind_of
 from tersely.middleware.pipeline import pipeline_of
 from tersely.middleware.tally import Tally
 
-BESIDE = (".errors.jsonl", ".report.jsonl")
+BESIDE = (".errors.jsonl", ".report.jsonl", ".results.jsonl")
 """How files end that a job writes beside its target."""
 
 SPLITS = "dataset_dict.json"
@@ -72,7 +73,7 @@ def together(done: Sequence[BatchSummary]) -> BatchSummary:
     """The account of several jobs."""
     if len(done) == 1:
         return done[0]
-    sums = ("rows", "done", "failed", "skipped", "before", "after", "seconds")
+    sums = ("rows", "skipped", "seconds", *SUMS)
     return BatchSummary(
         **{name: sum(getattr(one, name) for one in done) for name in sums},
         finished=all(one.finished for one in done),

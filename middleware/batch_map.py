@@ -9,11 +9,10 @@ from typing import Any
 
 from tersely.budget import Budget, BudgetLike
 from tersely.errors import RequestError
-from tersely.middleware.adapters import put
 from tersely.middleware.files import COLUMN
 from tersely.middleware.pipeline import Pipeline, pipeline_of
 from tersely.middleware.row_shapes import FormatName, format_of, steps
-from tersely.middleware.rows import RowOptimizer, Treated
+from tersely.middleware.rows import RowOptimizer, Treated, renewed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +93,7 @@ class MapRows:
         )
 
     def _renewed(self, row: Mapping[str, Any], treated: Treated) -> dict[str, Any]:
-        made: Any = dict(row)
-        for path, text in treated.edits.items():
-            made = put(made, path, text)
+        made = renewed(dict(row), treated.edits)
         told = {"reason": "", "decisions": [], **treated.account}
         return {**made, COLUMN: told} if self.column else dict(made)
 

@@ -17,6 +17,9 @@ from tersely.models import home
 CACHE = ".cache"
 """How the folder ends in which workers remember what they made."""
 
+ANSWERS = ".answers"
+"""How the file ends that holds answers to rows that are not written yet."""
+
 SORTED = ".sorted"
 """How the file ends that holds the rows in another order."""
 
@@ -37,13 +40,15 @@ class Outputs:
     """The files of a job.
 
     They grow beside the target or, when that lies elsewhere, in a folder of ours, from where they
-    are copied when all is done. With `told` the accounts go to a file of their own.
+    are copied when all is done. With `told` the accounts go to a file of their own, and so do the
+    answers with `answered`.
     """
 
     files: Files
     target: str
     errors: Path | None
     told: bool
+    answered: bool = False
 
     def beside(self, ending: str) -> Path:
         """The file of that ending that belongs to the target."""
@@ -54,7 +59,8 @@ class Outputs:
         """Every file that grows, by its name in the journal."""
         target = self.beside("" if self.files.grows else ".part")
         files = {"target": target, "errors": self.errors or self.beside(".errors.jsonl")}
-        return files | ({"report": self.beside(".report.jsonl")} if self.told else {})
+        told = {"report": self.told, "results": self.answered}
+        return files | {name: self.beside(f".{name}.jsonl") for name in told if told[name]}
 
     @property
     def journal(self) -> Journal:
@@ -89,7 +95,7 @@ class Outputs:
         if not self.files.grows:
             grown.unlink()
         journal.drop_empty()
-        for ending in (CACHE, SORTED):
+        for ending in (ANSWERS, CACHE, SORTED):
             _removed(self.beside(ending))
         return mark
 

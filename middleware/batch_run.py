@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Protocol
 
-from tersely.errors import ConfigError
+from tersely.errors import BackendError, ConfigError
 from tersely.middleware.batch_workers import Engine
 from tersely.middleware.files import At, Block, Files, Made
 from tersely.middleware.journal import Journal, Mark
@@ -84,7 +84,7 @@ class Running:
                         break
                 else:
                     whole = reading.ended
-            except ConfigError:  # the source is torn: what was read before that counts
+            except (ConfigError, BackendError):  # torn, or unheard: what was done before counts
                 journal.commit(mark)
                 raise
             mark = journal.commit(mark)
@@ -93,7 +93,8 @@ class Running:
 
     def _written(self, block: Block, made: Made, mark: Mark) -> Mark:
         """Write what a block became, and move the mark past it."""
-        for name, data in (("errors", made.errors), ("report", made.report)):
+        beside = {"errors": made.errors, "report": made.report, "results": made.results}
+        for name, data in beside.items():
             if data:
                 self.journal.write(name, data)
         held: list[bytes] = []
@@ -157,6 +158,8 @@ def _progress(start: Mark, shown: bool) -> Iterator[Callable[[Mark, float], None
             pace = (mark.rows - start.rows) / max(monotonic() - began, 1e-9)
             saved = mark.tally.before - mark.tally.after
             told = f"{mark.rows:,} rows, {pace:,.1f} rows/s, {saved:,} tokens saved"
+            if mark.tally.answered:
+                told += f", {mark.tally.answered:,} answered"
             move(round(size * share), told)
 
         yield show

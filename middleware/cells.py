@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from tersely.errors import ConfigError, RequestError
 from tersely.middleware import places
-from tersely.middleware.files import COLUMN, At, Block, Made, Treat, total
+from tersely.middleware.files import ANSWER, COLUMN, At, Block, Made, Treat, total
 from tersely.middleware.jsonl import blocks_of, check_readable, error_line
 from tersely.middleware.places import Codec
 from tersely.middleware.rows import Treated
@@ -23,6 +23,9 @@ DELIMITERS = ",\t;|"
 
 ACCOUNT = ("before", "after", "status", "reason", "decisions")
 """The parts of an account; each has a column, and decisions are JSON."""
+
+ANSWERED = ("model", "finish_reason", "prompt_tokens", "cached_tokens", "completion_tokens")
+"""The parts of an answer that have columns beside its text."""
 
 LONGEST_CELL = 1 << 30
 """In characters; Python's own limit is 131,072."""
@@ -77,6 +80,7 @@ class Cells:
     codec: Codec = ""
     grows: bool = True
     has_column: bool = True
+    answers: bool = False
 
     def parts(self) -> list[str]:
         check_readable(self.source)
@@ -84,8 +88,13 @@ class Cells:
 
     def head(self) -> bytes:
         head = self._head()
-        names = [name for name in head.names if name not in _NAMES]
-        return head.line([*names, *_NAMES])
+        own = self._own
+        return head.line([*(name for name in head.names if name not in own), *own])
+
+    @property
+    def _own(self) -> list[str]:
+        """The names of the columns that rows get."""
+        return _NAMES + _ANSWERS if self.answers else _NAMES
 
     def blocks(self, at: At, rows: int) -> Iterator[Block]:
         head = self._head()
@@ -110,7 +119,7 @@ class Cells:
 
     def treat(self, block: Block, treat: Treat, *, column: bool) -> Made:
         head, *records = block.data
-        return total([_made(head, record, treat) for record in records])
+        return total([_made(head, record, treat, self._own) for record in records])
 
     def finish(self, grown: Path, target: Path) -> None:
         """There is nothing to do: the pieces in a row are the target."""
@@ -153,6 +162,7 @@ class Cells:
 
 
 _NAMES = [f"{COLUMN}_{part}" for part in ACCOUNT]
+_ANSWERS = [ANSWER, *(f"{ANSWER}_{part}" for part in ANSWERED)]
 
 
 def _row(head: Head, record: Record) -> dict[str, str]:
@@ -166,7 +176,7 @@ def _row(head: Head, record: Record) -> dict[str, str]:
     return dict(zip(head.names, record.cells, strict=True))
 
 
-def _made(head: Head, record: Record, treat: Treat) -> Made:
+def _made(head: Head, record: Record, treat: Treat, own: Sequence[str]) -> Made:
     """What is written for one row."""
     try:
         row = _row(head, record)
@@ -174,8 +184,10 @@ def _made(head: Head, record: Record, treat: Treat) -> Made:
         unread = Treated(status="failed", reason=str(error))
         return Made(errors=_error(record, unread), tally=Tally.of(record.number, None, unread))
     treated = treat(row)
-    kept = {name: text for name, text in row.items() if name not in _NAMES}
-    told = _account(treated.account)
+    kept = {name: text for name, text in row.items() if name not in own}
+    answer = treated.answer or {}
+    said = {ANSWER: answer.get("text")} | {f"{ANSWER}_{part}": answer.get(part) for part in answer}
+    told = _cells(own, _account(treated.account) | said)
     if treated.edits or len(kept) < len(row):
         made = {str(path[0]): text for path, text in treated.edits.items()}
         target = head.line([*(kept | made).values(), *told])
@@ -188,9 +200,13 @@ def _made(head: Head, record: Record, treat: Treat) -> Made:
     )
 
 
-def _account(told: Mapping[str, Any]) -> list[str]:
+def _account(told: Mapping[str, Any]) -> dict[str, Any]:
     cells = {**told, "decisions": json.dumps(told.get("decisions", []))}
-    return ["" if cells.get(part) is None else str(cells[part]) for part in ACCOUNT]
+    return {f"{COLUMN}_{part}": cells.get(part) for part in ACCOUNT}
+
+
+def _cells(names: Sequence[str], told: Mapping[str, Any]) -> list[str]:
+    return ["" if told.get(name) is None else str(told[name]) for name in names]
 
 
 def _error(record: Record, treated: Treated) -> bytes:

@@ -98,7 +98,7 @@ def training(
         with _meter(shown=not (display.quiet or display.as_json)) as progress:
             yield Training(rows=rows, out=out, backend=backend, progress=progress)
     except KeyboardInterrupt:
-        from tersely.middleware.batch import INTERRUPTED
+        from tersely.middleware.batch_summary import INTERRUPTED
 
         tell(stopped, "yellow")
         raise typer.Exit(INTERRUPTED) from None

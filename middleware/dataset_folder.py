@@ -9,7 +9,7 @@ from typing import Any
 
 from tersely.errors import ConfigError
 from tersely.middleware import places
-from tersely.middleware.files import COLUMN
+from tersely.middleware.files import ANSWER, COLUMN
 
 SCHEMA_KEY = b"huggingface"
 """Under which name a schema tells the features of its columns."""
@@ -36,12 +36,12 @@ def parts_of(folder: str) -> list[str]:
 
 
 def described(schema: Any) -> Any:
-    """A schema whose features, if it tells any, tell the column of accounts as well."""
+    """A schema whose features, if it tells any, tell the columns that we add as well."""
     about = json.loads((schema.metadata or {}).get(SCHEMA_KEY, b"{}"))
     features = about.get("info", {}).get("features")
     if features is None:
         return schema
-    features[COLUMN] = _feature(schema.field(COLUMN).type)
+    features |= _own(schema)
     return schema.with_metadata({**schema.metadata, SCHEMA_KEY: json.dumps(about).encode()})
 
 
@@ -54,9 +54,15 @@ def write_about(source: str, target: Path, schema: Any) -> None:
     if source and places.exists(place := places.below(source, "dataset_info.json")):
         info = _read(place)
     if info.get("features"):
-        info["features"][COLUMN] = _feature(schema.field(COLUMN).type)
+        info["features"] |= _own(schema)
     (target / "state.json").write_text(json.dumps(state, indent=2))
     (target / "dataset_info.json").write_text(json.dumps(info, indent=2))
+
+
+def _own(schema: Any) -> dict[str, Any]:
+    """The columns that we add, as features."""
+    added = (name for name in (COLUMN, ANSWER) if name in schema.names)
+    return {name: _feature(schema.field(name).type) for name in added}
 
 
 def _feature(kind: Any) -> Any:

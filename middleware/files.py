@@ -20,6 +20,9 @@ from tersely.middleware.tally import Tally
 COLUMN = "tersely"
 """The column that a row gets; in CSV it begins the names of several."""
 
+ANSWER = "tersely_answer"
+"""The column with what a backend said to a row; in CSV its text, beside others that begin so."""
+
 Kind = Literal["jsonl", "csv", "parquet", "arrow", "dataset"]
 
 ENDINGS: dict[str, Kind] = {
@@ -72,11 +75,16 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """What is written for a block: to the target in pieces that stay whole, and beside it."""
+    """What is written for a block: to the target in pieces that stay whole, and beside it.
+
+    Where a backend is still to be asked, it is what is `treated` so far.
+    """
 
     target: tuple[bytes, ...] = ()
     errors: bytes = b""
     report: bytes = b""
+    results: bytes = b""
+    treated: tuple[Treated, ...] = ()
     tally: Tally = field(default_factory=Tally)
 
 
@@ -145,8 +153,11 @@ def is_dataset(place: str) -> bool:
     return places.exists(places.below(place, "state.json"))
 
 
-def files_of(source: str, target: str) -> Files:
-    """Who reads a source and writes it as a target. Raises ConfigError with the mend."""
+def files_of(source: str, target: str, *, answers: bool = False) -> Files:
+    """Who reads a source and writes it as a target, with a column of `answers` where it has one.
+
+    Raises ConfigError with the mend.
+    """
     kind = _kind_of_source(source)
     wanted, packing = kind_of(target)
     if kind in TABLES:
@@ -155,14 +166,14 @@ def files_of(source: str, target: str) -> Files:
         from tersely.middleware.tables import Tables
 
         default: Kind = kind if kind == "dataset" or PurePosixPath(target).suffix else "dataset"
-        return Tables(source, kind, wanted or default)
+        return Tables(source, kind, wanted or default, answers=answers)
     if wanted not in (None, kind):
         raise ConfigError(f"a {kind} source can't be written as {wanted}: {target}")
     unpacking = places.codec_of(source)
     if kind == "csv":
         from tersely.middleware.cells import Cells
 
-        return Cells(source, unpacking, packing)
+        return Cells(source, unpacking, packing, answers=answers)
     from tersely.middleware.jsonl import Lines
 
     return Lines(source, unpacking, packing)
@@ -199,5 +210,7 @@ def total(made: Sequence[Made]) -> Made:
         target=tuple(piece for one in made for piece in one.target),
         errors=b"".join(one.errors for one in made),
         report=b"".join(one.report for one in made),
+        results=b"".join(one.results for one in made),
+        treated=tuple(row for one in made for row in one.treated),
         tally=Tally.total(one.tally for one in made),
     )

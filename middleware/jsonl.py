@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Protocol
 
 from tersely.errors import ConfigError, RequestError
 from tersely.middleware import places
-from tersely.middleware.files import BYTES_AT_ONCE, COLUMN, At, Block, Made, Treat, total
+from tersely.middleware.files import ANSWER, BYTES_AT_ONCE, COLUMN, At, Block, Made, Treat, total
 from tersely.middleware.places import Codec
 from tersely.middleware.rawjson import parse, patched
 from tersely.middleware.rows import Treated
@@ -170,12 +170,15 @@ def _made(line: Line, treat: Treat, *, column: bool) -> Made:
     edits: dict[Any, Any] = {**treated.edits}
     if column and isinstance(row, dict):
         edits[(COLUMN,)] = treated.account
+        if treated.answer is not None:
+            edits[(ANSWER,)] = treated.answer
     name = row.get("custom_id") if isinstance(row, dict) else None
     told = {"line": line.number, "custom_id": name} | treated.account
     return Made(
         target=(patched(text, edits).encode() + line.ending,),
         errors=_error(line, treated) if treated.status == "failed" else b"",
         report=b"" if column else error_line(told),
+        results=b"" if column or treated.answer is None else error_line({**treated.answer}),
         tally=Tally.of(line.number, row, treated),
     )
 

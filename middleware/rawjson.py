@@ -69,6 +69,10 @@ class Rows:
         places = {id(row): i for i, row in enumerate(before)}
         return cls(tuple(places.get(id(row), (row,)) for row in after))
 
+    def among(self, before: Sequence[Any]) -> list[Any]:
+        """The list itself, given the one whose rows it shares."""
+        return [before[row] if isinstance(row, int) else row[0] for row in self.rows]
+
 
 def differences(before: Any, after: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     """What differs between two trees, each with its place: texts, lists of other lengths."""

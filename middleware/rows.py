@@ -8,9 +8,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from tersely.errors import RequestError
-from tersely.middleware.adapters import look
+from tersely.middleware.adapters import look, put
 from tersely.middleware.passage import FAILED
-from tersely.middleware.rawjson import differences
+from tersely.middleware.rawjson import Rows, differences
 from tersely.middleware.row_shapes import Format, glimpse
 from tersely.middleware.scope import Override
 from tersely.middleware.session import Session
@@ -27,10 +27,20 @@ TOLD = ("path", "kind", "stage", "action", "reason", "before", "after")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of a row's answers, as the backend counts: read, of these cached ones, and written."""
+
+    prompt: int
+    cached: int
+    completion: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Treated:
     """What became of a row: its new texts by place, and the account.
 
-    Tokens are None where nothing was counted.
+    Tokens are None where nothing was counted. `answer` is what a backend said to it, as it is
+    written, and `usage` what that took, where one was asked.
     """
 
     status: Status
@@ -40,6 +50,8 @@ class Treated:
     reason: str = ""
     decisions: tuple[Decision, ...] = ()
     ms: float = 0.0
+    answer: Mapping[str, Any] | None = None
+    usage: Usage | None = None
 
     @property
     def account(self) -> dict[str, Any]:
@@ -94,6 +106,13 @@ class RowOptimizer:
         if asked is not None and not isinstance(asked, str):
             raise RequestError(f"the question must be a text, was {glimpse(asked)}")
         return asked
+
+
+def renewed(row: Any, edits: Mapping[Path, Any]) -> Any:
+    """A copy of a row with other values at some places."""
+    for path, value in edits.items():
+        row = put(row, path, value.among(look(row, path)) if isinstance(value, Rows) else value)
+    return row
 
 
 def _told(report: Report, edits: Mapping[Path, str]) -> Treated:

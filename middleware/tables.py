@@ -17,12 +17,11 @@ from typing import Any, BinaryIO
 
 from tersely.errors import ConfigError, require
 from tersely.middleware import places
-from tersely.middleware.adapters import put
 from tersely.middleware.dataset_folder import DATA, described, parts_of, write_about
-from tersely.middleware.files import COLUMN, At, Block, Kind, Made, Treat
+from tersely.middleware.files import ANSWER, COLUMN, At, Block, Kind, Made, Treat
 from tersely.middleware.jsonl import error_line
 from tersely.middleware.places import Codec
-from tersely.middleware.rows import Treated
+from tersely.middleware.rows import Treated, renewed
 from tersely.middleware.tally import Tally
 
 GROUP = 64 << 20
@@ -45,6 +44,7 @@ class Tables:
     codec: Codec = ""
     grows: bool = False
     has_column: bool = True
+    answers: bool = False
 
     def parts(self) -> list[str]:
         return parts_of(self.source) if self.kind == "dataset" else [self.source]
@@ -74,7 +74,11 @@ class Tables:
         treated = [treat(row) for row in rows]
         numbered = list(enumerate(zip(rows, treated, strict=True), block.first))
         errors = (_error(n, row, one) for n, (row, one) in numbered if one.status == "failed")
-        batches = edited(table, treated).combine_chunks().to_batches()
+        made = edited(table, treated)
+        if self.answers:
+            said = _arrow().array([one.answer for one in treated], type=_answer())
+            made = _set(made, ANSWER, said)
+        batches = made.combine_chunks().to_batches()
         return Made(
             target=tuple(_piece(batch) for batch in batches),
             errors=b"".join(errors),
@@ -83,6 +87,8 @@ class Tables:
 
     def finish(self, grown: Path, target: Path) -> None:
         schema = with_column(self.schema)
+        if self.answers:
+            schema = with_column(schema, ANSWER, _answer())
         if self.made == "dataset":
             target.mkdir(parents=True, exist_ok=True)
             write_about(self.source if self.kind == "dataset" else "", target, schema)
@@ -154,11 +160,18 @@ def _block(batch: Any, first: int, total: int = 1) -> Block:
     )
 
 
-def with_column(schema: Any) -> Any:
-    """The columns with that of the account, which takes the place of one of its name."""
-    at = schema.get_field_index(COLUMN)
+def with_column(schema: Any, name: str = COLUMN, kind: Any = None) -> Any:
+    """The columns with one more, that of the account, in the place of one of its name."""
+    at = schema.get_field_index(name)
     schema = schema if at < 0 else schema.remove(at)
-    return described(schema.append(_arrow().field(COLUMN, _account())))
+    return described(schema.append(_arrow().field(name, kind or _account())))
+
+
+def _answer() -> Any:
+    pa = _arrow()
+    texts = [(name, pa.string()) for name in ("text", "model", "finish_reason")]
+    counts = ("prompt_tokens", "cached_tokens", "completion_tokens")
+    return pa.struct([*texts, *((name, pa.int64()) for name in counts)])
 
 
 def _account() -> Any:
@@ -183,17 +196,19 @@ def edited(table: Any, treated: list[Treated], *, column: bool = True) -> Any:
     if not column:
         return table
     told = _arrow().array([one.account for one in treated], type=_account())
-    old = table.schema.get_field_index(COLUMN)
+    return _set(table, COLUMN, told)
+
+
+def _set(table: Any, name: str, values: Any) -> Any:
+    """The table with a column at its end, in the place of one of its name."""
+    old = table.schema.get_field_index(name)
     table = table if old < 0 else table.remove_column(old)
-    return table.append_column(_arrow().field(COLUMN, _account()), told)
+    return table.append_column(_arrow().field(name, values.type), values)
 
 
 def _renewed(name: str, value: Any, treated: Treated) -> Any:
     """The value of a column with the texts that changed in it."""
-    for path, text in treated.edits.items():
-        if path[0] == name:
-            value = put(value, path[1:], text)
-    return value
+    return renewed(value, {p[1:]: made for p, made in treated.edits.items() if p[0] == name})
 
 
 def _error(number: int, row: Any, treated: Treated) -> bytes:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tersely.middleware.adapters import look
 from tersely.middleware.passage import model_of
-from tersely.middleware.rows import Treated
+from tersely.middleware.rows import Treated, Usage
 from tersely.report import spell
 
 SHOWN = 10
@@ -56,7 +56,9 @@ class Tally(BaseModel):
     `before` and `after` are tokens, `ms` is the time that the rows took by themselves. `sizes` and
     `made` count rows by tokens before and after, `shares` by what is left of them in per cent;
     `kinds` and `stages` are the tokens saved in texts of each kind and by each stage; `read` and
-    `sent` are the tokens before and after by the model that the rows name.
+    `sent` are the tokens before and after by the model that the rows name. A backend gave
+    `answered` rows an answer, for which it read `prompt_tokens`, of which `cached_tokens` it had
+    read before, and wrote `completion_tokens`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -64,6 +66,10 @@ class Tally(BaseModel):
     done: int = 0
     failed: int = 0
     compressed: int = 0
+    answered: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
     before: int = 0
     after: int = 0
     ms: float = 0.0
@@ -101,6 +107,7 @@ class Tally(BaseModel):
             done=int(not failed),
             failed=int(failed),
             compressed=int(treated.status == "compressed"),
+            **_used(treated.usage),
             before=before,
             after=after,
             ms=treated.ms,
@@ -132,7 +139,8 @@ class Tally(BaseModel):
         )
 
 
-NUMBERS = ("done", "failed", "compressed", "before", "after", "ms")
+ANSWERED = ("answered", "prompt_tokens", "cached_tokens", "completion_tokens")
+NUMBERS = ("done", "failed", "compressed", "before", "after", "ms", *ANSWERED)
 TABLES = ("sizes", "made", "shares", "kinds", "stages", "read", "sent")
 
 
@@ -155,6 +163,13 @@ def bin_start(size_class: int) -> int:
 def _name(row: Any) -> str:
     named = row.get("custom_id", row.get("id", "")) if isinstance(row, Mapping) else ""
     return str(named)[:80]
+
+
+def _used(usage: Usage | None) -> dict[str, int]:
+    """What the answers of a row took."""
+    if usage is None:
+        return {}
+    return dict(zip(ANSWERED, (1, usage.prompt, usage.cached, usage.completion), strict=True))
 
 
 def _model(row: Any) -> str:

@@ -23,7 +23,8 @@ import tersely
 from tersely.contracts import Context, StageModel
 from tersely.errors import ConfigError, UnknownName
 from tersely.middleware import batch_run as batch_module
-from tersely.middleware.batch import BatchJob, BatchSummary, batch
+from tersely.middleware.batch import BatchJob, batch
+from tersely.middleware.batch_summary import BatchSummary
 from tersely.middleware.row_shapes import Text
 from tersely.middleware.rows import RowOptimizer
 from tersely.prompt import KINDS, Kind, Prompt

@@ -21,7 +21,8 @@ from little_batch import Half
 
 import tersely
 from tersely.errors import ConfigError
-from tersely.middleware.batch import BatchSummary, batch
+from tersely.middleware.batch import batch
+from tersely.middleware.batch_summary import BatchSummary
 from tersely.middleware.places import packed, unpacked
 
 TEXT = "one two three four five six seven eight nine ten"

@@ -16,8 +16,9 @@ from little_batch import Deadly, Half
 
 import tersely
 from tersely.errors import ConfigError
-from tersely.middleware.batch import BatchJob, BatchSummary, batch
+from tersely.middleware.batch import BatchJob, batch
 from tersely.middleware.batch_sample import Guess, estimate
+from tersely.middleware.batch_summary import BatchSummary
 from tersely.middleware.batch_workers import DIED
 
 TEXT = "one two three four five six seven eight nine ten"

@@ -15,7 +15,8 @@ from little_batch import Counted, Half
 import tersely
 from tersely.errors import ConfigError
 from tersely.middleware import batch_sort
-from tersely.middleware.batch import BatchSummary, batch
+from tersely.middleware.batch import batch
+from tersely.middleware.batch_summary import BatchSummary
 
 SYSTEM = "you are careful and short and you answer in the language of the question"
 PAPERS = [f"paper {i} has seven things to say about the sea" for i in range(3)]

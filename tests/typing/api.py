@@ -9,8 +9,9 @@ from typing import Any, assert_type
 from langchain_core.documents import Document
 
 import tersely
-from tersely.middleware.batch import BatchJob, BatchSummary, batch
+from tersely.middleware.batch import BatchJob, batch
 from tersely.middleware.batch_sample import Estimate, estimate
+from tersely.middleware.batch_summary import BatchSummary
 from tersely.middleware.decorator import Optimized
 from tersely.middleware.passage import Result
 from tersely.middleware.session import Session

@@ -1,0 +1,304 @@
+"""The rows of a batch job are sent to a backend, and what it says goes into them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tersely.contracts import Backend, Completion, Request
+from tersely.errors import (
+    BackendError,
+    ConfigError,
+    ContextLengthError,
+    TerselyError,
+    first_fault,
+)
+from tersely.middleware.adapters import look
+from tersely.middleware.batch_answers import Kept, Key
+from tersely.middleware.batch_calls import Call, call_of, plain, result_of
+from tersely.middleware.batch_workers import Done, Engine, Work
+from tersely.middleware.files import Block, Made, total
+from tersely.middleware.rows import Treated, Usage, renewed
+from tersely.prompt import Prompt
+
+AHEAD = 4
+"""So many times the rows that are asked at once may be in hand, so that a slow one holds no other
+up."""
+
+FIRST = 8
+"""When none of the first rows of a job has an answer after so many, the job stops."""
+
+OUTAGE = 32
+"""After so many rows in a row whose failure may pass, the job stops as well."""
+
+
+class Generation(BaseModel):
+    """Who answers the rows of a job, and how they are asked.
+
+    Rows that say nothing of it themselves have answers of `max_tokens` tokens at most, drawn at
+    `temperature`. `at_once` requests are under way at most; how often a failed one is asked again
+    is the backend's affair.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    backend: Backend
+    max_tokens: int = Field(default=256, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+    at_once: int = Field(default=16, ge=1)
+
+    @classmethod
+    def of(cls, value: Any) -> Self | None:
+        """From a backend, or a mapping of these settings. Raises ConfigError."""
+        if value is None or isinstance(value, cls):
+            return value
+        given = value if isinstance(value, Mapping) else {"backend": value}
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            raise ConfigError(f"generate {first_fault(error)}") from error
+
+    @property
+    def known(self) -> str:
+        """What the answers of a job depend on: it must stay the same from run to run."""
+        asked = (type(self.backend).__name__, *map(self._told, ("model", "base_url")))
+        return repr((*asked, self.max_tokens, self.temperature))
+
+    @property
+    def together(self) -> int:
+        """How many requests are under way at once."""
+        return self.at_once if "parallel" in self.backend.capabilities else 1
+
+    def _told(self, name: str) -> str:
+        return str(getattr(self.backend, name, ""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before(Work):
+    """Compresses the rows of a block; what is written waits for the answers."""
+
+    def __call__(self, block: Block) -> Made:
+        """What becomes of every row that can be read."""
+        return Made(treated=tuple(map(self.optimizer, self.files.rows(block))))
+
+    def failed(self, block: Block, reason: str) -> Made:
+        lost = Treated(status="failed", reason=reason)
+        return Made(treated=tuple(lost for _ in self.files.rows(block)))
+
+
+@dataclass(slots=True)
+class Asked:
+    """A row of a block in hand: what became of it, and the answer that is waited for."""
+
+    row: Any
+    treated: Treated
+    call: Call | None = None
+    answers: Future[list[Completion]] | None = None
+
+    @property
+    def waits(self) -> bool:
+        return self.answers is not None and not self.answers.done()
+
+
+Hand = tuple[Block, list[Asked]]
+"""A block whose rows were asked."""
+
+Ask = Callable[[Key, Sequence[Request]], "Future[list[Completion]]"]
+"""Sends what a row asks."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Answering:
+    """Does what an engine does, and has every row answered before it is written.
+
+    `kept` are answers that an earlier run left, and `answered` tells whether the job has had one.
+    Raises BackendError when nothing is answered any more; what was written before that counts.
+    """
+
+    engine: Engine
+    work: Work
+    generation: Generation
+    kept: Kept
+    answered: bool = False
+    _failed: int = field(default=0, init=False)
+
+    def __call__(self, blocks: Iterable[Block]) -> Iterator[Done]:
+        waiting: deque[Hand] = deque()
+        with _asking(self.generation, self.kept) as ask:
+            try:
+                for block, made in self.engine(blocks):
+                    waiting.append((block, self._asked(block, made, ask)))
+                    while waiting and self._is_due(waiting):
+                        yield self._next(waiting)
+            except ConfigError:  # the source is torn: what was read before that counts
+                while waiting:
+                    yield self._next(waiting)
+                raise
+            while waiting:
+                yield self._next(waiting)
+
+    def _asked(self, block: Block, made: Made, ask: Ask) -> list[Asked]:
+        """Send the rows of a block."""
+        rows = zip(self.work.files.rows(block), made.treated, strict=True)
+        return [
+            self._sent((block.end.line, i), Asked(row, treated), ask)
+            for i, (row, treated) in enumerate(rows)
+        ]
+
+    def _sent(self, key: Key, asked: Asked, ask: Ask) -> Asked:
+        if asked.treated.status == "failed":
+            return asked
+        try:
+            asked.call = self._call(asked.row, asked.treated)
+        except Exception as error:  # a row may hold what no backend is asked
+            asked.treated = _unanswered(asked.treated, error)
+        else:
+            asked.answers = ask(key, asked.call.requests)
+        return asked
+
+    def _call(self, row: Mapping[str, Any], treated: Treated) -> Call:
+        """What a row asks, by its texts as they are now."""
+        optimizer, generation = self.work.optimizer, self.generation
+        part = optimizer.format.part(renewed(row, treated.edits))
+        like = Request(
+            prompt=Prompt(()),
+            max_tokens=generation.max_tokens,
+            temperature=generation.temperature,
+        )
+        question = look(row, optimizer.question) if optimizer.question else None
+        return call_of(part, like, generation.backend, question or "")
+
+    def _is_due(self, waiting: deque[Hand]) -> bool:
+        """Whether the first block is answered, or so many rows wait that it has to be."""
+        if not any(one.waits for one in waiting[0][1]):
+            return True
+        open_ = sum(one.waits for _, rows in waiting for one in rows)
+        return open_ >= AHEAD * self.generation.together
+
+    def _next(self, waiting: deque[Hand]) -> Done:
+        """The first block, with its answers."""
+        block, rows = waiting[0]
+        treated = [self._settled(one) for one in rows]
+        waiting.popleft()
+        return block, self._written(block, treated)
+
+    def _settled(self, asked: Asked) -> Treated:
+        """A row with its answer, or with the reason why it has none."""
+        treated = asked.treated
+        if asked.answers is not None and asked.call is not None:
+            try:
+                done = asked.answers.result()
+                treated = replace(treated, answer=self._spelled(asked, done), usage=_usage(done))
+            except Exception as error:  # a backend may raise what it likes
+                self._count(error)
+                treated = _unanswered(treated, error)
+            else:
+                self.answered, self._failed = True, 0
+        if treated.answer is None and not self.work.column and isinstance(asked.row, Mapping):
+            line = self._line(asked.row, None, treated.reason)
+            treated = replace(treated, answer=line)
+        return treated
+
+    def _spelled(self, asked: Asked, done: list[Completion]) -> Mapping[str, Any]:
+        """An answer as it is written: for a column, or as the row's provider would."""
+        if self.work.column or asked.call is None:
+            return plain(done)
+        return self._line(asked.row, asked.call.body(done))
+
+    def _line(self, row: Mapping[str, Any], body: Any, reason: str = "") -> Mapping[str, Any]:
+        return result_of(self.work.optimizer.format.name, row.get("custom_id"), body, reason)
+
+    def _count(self, error: Exception) -> None:
+        """Raise BackendError when nobody seems to be there to answer."""
+        if not isinstance(error, BackendError) or isinstance(error, ContextLengthError):
+            return
+        self._failed = self._failed + 1 if error.retryable or not self.answered else 0
+        most = OUTAGE if self.answered else FIRST
+        if self._failed >= most:
+            raise BackendError(
+                f"{most} rows one after the other had no answer: {error}; run the same job again"
+                " to go on from there",
+                retryable=error.retryable,
+            ) from error
+
+    def _written(self, block: Block, treated: list[Treated]) -> Made:
+        """What is written for a block. A row that can't be is told, and no other with it."""
+        try:
+            return self._made(block, treated)
+        except Exception:
+            rest = iter(treated)
+            return total([self._alone(one, rest) for one in self.work.files.alone(block)])
+
+    def _alone(self, row: Block, rest: Iterator[Treated]) -> Made:
+        known = [*islice(rest, sum(1 for _ in self.work.files.rows(row)))]
+        try:
+            return self._made(row, known)
+        except Exception as error:
+            return self.work.failed(row, f"{type(error).__name__}: {error}")
+
+    def _made(self, block: Block, treated: list[Treated]) -> Made:
+        known = iter(treated)
+        return self.work.files.treat(block, lambda _: next(known), column=self.work.column)
+
+
+def _unanswered(treated: Treated, error: Exception) -> Treated:
+    """A row that goes on without an answer."""
+    said = str(error) if isinstance(error, TerselyError) else f"{type(error).__name__}: {error}"
+    return replace(treated, status="failed", reason=f"no answer: {said}")
+
+
+def _usage(done: Sequence[Completion]) -> Usage:
+    """What answers took; the prompt of several to one row counts once."""
+    return Usage(
+        prompt=done[0].prompt_tokens,
+        cached=done[0].cached_tokens,
+        completion=sum(one.completion_tokens for one in done),
+    )
+
+
+@contextmanager
+def _asking(generation: Generation, kept: Kept) -> Iterator[Ask]:
+    """What sends requests: they are answered in a thread of its own, so many at once.
+
+    Whatever is under way in the end is broken off.
+    """
+    made: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def until_the_end() -> None:
+        end = asyncio.Event()
+        made.set_result((asyncio.get_running_loop(), end))
+        await end.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(until_the_end()), daemon=True)
+    thread.start()
+    loop, end = made.result()
+    free = asyncio.Semaphore(generation.together)
+
+    async def answered(key: Key, requests: Sequence[Request]) -> list[Completion]:
+        async with free:
+            done = await generation.backend.acomplete(requests)
+        kept.add(key, done)
+        return done
+
+    def ask(key: Key, requests: Sequence[Request]) -> Future[list[Completion]]:
+        if key not in kept.known:
+            return asyncio.run_coroutine_threadsafe(answered(key, requests), loop)
+        known: Future[list[Completion]] = Future()
+        known.set_result(kept.known.pop(key))
+        return known
+
+    with kept:
+        try:
+            yield ask
+        finally:
+            loop.call_soon_threadsafe(end.set)
+            thread.join()
