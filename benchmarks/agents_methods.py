@@ -25,7 +25,9 @@ MATCHED: tuple[Any, ...] = (
     {"auto": {"kinds": BOLD}},
     {"query": {"encoder": "", "order": "kept", "kinds": BOLD}},
 )
-"""What meets a limit in tokens: the stages of `bold`."""
+"""What meets a limit in tokens: the stages of `bold`, which leave short texts alone."""
+
+FLOOR = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,8 @@ def within(limits: dict[tuple[int, int], int]) -> Callable[[Case], Pipeline]:
         request = case.request
         whole = Pipeline().run(request).report.before
         beside = whole - size(request["messages"])
-        return Pipeline(MATCHED, budget=limits[case.number, case.at] + beside)
+        limit = max(limits[case.number, case.at] + beside, 1)
+        return Pipeline(MATCHED, budget=limit, floor=FLOOR)
 
     return make
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol
 
 from tersely.contracts import Context, StageModel
 from tersely.forms import Form, form_of
-from tersely.named import Named, named
+from tersely.named import Named, Naming
 from tersely.prompt import Kind, Prompt, Segment
 from tersely.select import settled
 
@@ -70,13 +70,13 @@ class Structured(StageModel):
         if within and not self.lossless:
             return prompt
         foldings: dict[int, Folding] = {}
+        names = Naming(prompt)
         for i in prompt.open:
             context.check()
             segment = prompt.segments[i]
             if not self.recognises(segment.text):
                 continue
-            asked = named(prompt, segment.turn)
-            if made := self.fold(segment.text, asked):
+            if made := self.fold(segment.text, names.at(segment.turn)):
                 foldings[i] = made
         whole = _written(prompt, foldings, context, 0.0)
         if self.lossless or context.limit is None or context.tokens(whole) <= context.limit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -39,15 +39,24 @@ FEW = 3
 """A literal that more than half of the lines hold tells none of them apart; a word must be in one
 of twenty at the most, or in three."""
 
+TOGETHER = 2
+"""Words that a line must hold to be named by them together."""
+
 MOST_LITERALS = 200
 MOST_WORDS = 60
 """What is looked for at the most, so that long questions take no long time."""
 
-REMEMBERED = 256
+REMEMBERED = 1024
 """Texts whose names are remembered: a question is asked of every output."""
 
 LONGEST = 500
 """Characters of a call's argument that are read; beyond, it is a text and no name."""
+
+ASKED = 2000
+"""Characters of an earlier turn of the user that are read, from its end: there it asks."""
+
+AHEAD = 20
+"""Turns with calls behind an output that tell what of it was of use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +67,14 @@ class Named:
     words: tuple[str, ...] = ()
 
     @classmethod
-    def by(cls, *texts: str) -> Named:
-        """What texts name, each thing once; of very many, the words that are longest."""
+    def by(cls, *texts: str, used: Iterable[str] = ()) -> Named:
+        """What texts name, each thing once; of very many, the words that are longest.
+
+        What was `used` names by its literals alone: it is no question, and its words are many.
+        """
         found = [_things(text) for text in texts]
-        literals = dict.fromkeys(one for literals, _ in found for one in literals)
+        told = [*found, *(_things(text) for text in used)]
+        literals = dict.fromkeys(one for literals, _ in told for one in literals)
         words = dict.fromkeys(one for _, words in found for one in words if one not in literals)
         longest = sorted(words, key=len, reverse=True)[:MOST_WORDS]
         return cls(tuple(literals)[:MOST_LITERALS], tuple(longest))
@@ -72,6 +85,7 @@ class Named:
     def among(self, lines: Lines) -> tuple[set[int], list[int]]:
         """Which lines are named, and how many of the words each of them holds.
 
+        Where hardly a word is rare, all of them together still name the lines that hold the most.
         Takes time linear in the text for each thing named.
         """
         held = [0] * len(lines)
@@ -86,6 +100,9 @@ class Named:
                 held[place] += 1
             if len(places) <= max(FEW, RARE * len(lines)):
                 found.update(places)
+        most = max(held, default=0)
+        if most >= TOGETHER and held.count(most) <= max(FEW, RARE * len(lines)):
+            found.update(i for i, count in enumerate(held) if count == most)
         return found, held
 
 
@@ -122,12 +139,39 @@ class Lines:
         return not (edge.isalnum() and self._text[beside].isalnum())
 
 
+class Naming:
+    """What a conversation names, for the outputs of tools in each of its turns."""
+
+    def __init__(self, prompt: Prompt) -> None:
+        self._question = prompt.question
+        self._handed: dict[int, list[str]] = {}
+        self._asked: dict[int, str] = {}
+        for one in prompt.segments:
+            if one.locked and HANDED & set(one.path):
+                self._handed.setdefault(one.turn, []).extend(_scalars(one.text))
+            elif one.role == "user" and one.kind in ("question", "history"):
+                self._asked[one.turn] = one.text[-ASKED:]
+
+    def at(self, turn: int) -> Named:
+        """What an output in this turn was asked for.
+
+        That is what the question names, the user's last turn before it, and what was handed to
+        the tools right before; and what the calls behind it went on with.
+        """
+        asked = max((at for at in self._asked if at < turn), default=None)
+        latest = asked is None or asked == max(self._asked)
+        before = max((at for at in self._handed if at < turn), default=None)
+        texts = [] if latest or asked is None else [self._asked[asked]]
+        texts += [] if before is None else self._handed[before]
+        behind = sorted(at for at in self._handed if at > turn)[:AHEAD]
+        return Named.by(
+            self._question, *texts, used=[text for at in behind for text in self._handed[at]]
+        )
+
+
 def named(prompt: Prompt, turn: int) -> Named:
-    """What the question names, and what was handed to the tools right before a turn."""
-    calls = [s for s in prompt.segments if s.turn < turn and s.locked and HANDED & set(s.path)]
-    last = max((s.turn for s in calls), default=0)
-    handed = [text for s in calls if s.turn == last for text in _scalars(s.text)]
-    return Named.by(prompt.question, *handed)
+    """What the outputs of one turn were asked for, see `Naming`."""
+    return Naming(prompt).at(turn)
 
 
 @lru_cache(maxsize=REMEMBERED)

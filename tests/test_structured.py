@@ -99,6 +99,43 @@ def test_what_is_handed_to_the_latest_call_names_too() -> None:
     assert "a-111" not in named(prompt, 4).literals
 
 
+def test_an_output_is_for_the_turn_that_asked_and_for_what_the_calls_behind_it_use() -> None:
+    def said(turn: int, text: str) -> Segment:
+        return Segment(text=text, role="user", kind="history", turn=turn, path=(turn,))
+
+    def call(turn: int, text: str) -> Segment:
+        path = ("messages", turn, "tool_calls", 0, "function", "arguments")
+        return Segment(text=text, role="assistant", locked=True, turn=turn, path=path)
+
+    asked = replace(said(5, "And what does it cost?"), kind="question")
+    prompt = Prompt(
+        (
+            said(0, "Find #W123 of the green kettle."),
+            call(1, "{}"),
+            call(3, '{"u": "ann_7"}'),
+            asked,
+        ),
+        question="And what does it cost?",
+    )
+    first, last = named(prompt, 2), named(prompt, 6)
+    assert {"w123", "ann_7"} <= set(first.literals) and {"kettle", "cost"} <= set(first.words)
+    assert "w123" not in last.literals and "kettle" not in last.words
+    assert "find" not in named(prompt, 6).words
+
+
+def test_words_that_are_common_name_together_the_row_that_holds_them_all() -> None:
+    colours, sizes = ("red", "blue", "green", "black"), ("small", "medium", "large")
+    rows = [
+        {"item": 1000 + i, "colour": colours[i % 4], "size": sizes[i // 4 % 3], "price": i % 9}
+        for i in range(48)
+    ]
+    rows[30] |= {"style": "v-neck", "colour": "black", "size": "large"}
+    for row in rows[::5]:
+        row["style"] = "v-neck"
+    prompt = prompt_of(json.dumps(rows), "Is there a black one, large, with a v-neck?")
+    assert "1030" in made(prompt, 10, "json").segments[1].text
+
+
 def test_literals_match_as_a_whole_and_words_by_their_beginning() -> None:
     lines = Lines("order A-12 is here\norder A-123 is there\nmy orders\nnothing\nreordered\n")
     found, held = Named(("a-12",), ("order",)).among(lines)
