@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import quantiles
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from tersely.middleware.audit_log import Logged, read
-from tersely.middleware.pricing import cacheable, pieces_of
+from tersely.middleware.pricing import Parcel, marks_of, pieces_of
+from tersely.middleware.session import Session
 from tersely.prices import UNKNOWN, Price, price_of
 from tersely.prompt import Prompt
 from tersely.prompt_cache import Piece, PromptCache, Sent, chain
@@ -20,12 +21,18 @@ from tersely.tokens import counter
 if TYPE_CHECKING:
     from tersely.middleware.pipeline import Pipeline
 
+KNOWN_CONVERSATIONS = 512
+"""Conversations whose texts are remembered as they were sent; the one unused for longest goes."""
+
 KNOWN_COUNTS = 100_000
 """Texts whose tokens are remembered: a conversation sends them again and again."""
 
 
 class Side(BaseModel):
-    """What requests cost, one way: tokens, and dollars without a cache (`listed`) and with one."""
+    """What requests cost, one way: tokens, and dollars without a cache (`listed`) and with one.
+
+    `calls` are the dollars in it that compaction asked a model for.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -34,6 +41,7 @@ class Side(BaseModel):
     written: int
     listed: float
     cost: float
+    calls: float = 0.0
 
 
 class ModelAudit(BaseModel):
@@ -91,14 +99,35 @@ class _Way:
 
     cache: PromptCache = field(default_factory=PromptCache)
     sent: dict[str, Sent] = field(default_factory=dict)
+    calls: dict[str, float] = field(default_factory=dict)
 
-    def send(self, one: Logged, prompt: Prompt, pieces: list[Piece], price: Price) -> float:
-        """Send a request; tells what it costs."""
-        named = [Piece(one.model, 0), *pieces]
-        upto = 1 + cacheable(prompt, one.body, one.reader.name, one.model)
-        sent = self.cache.send(named, price, now=one.at or 0.0, upto=upto)
+    def send(self, one: Logged, goes: Parcel, price: Price, calls: float = 0.0) -> float:
+        """Send a request that took dollars for calls; tells what it costs."""
+        sent = goes.sent(self.cache, price, one.at or 0.0)
         self.sent[one.model] = self.sent.get(one.model, Sent()) + sent
-        return sent.cost(price)
+        self.calls[one.model] = self.calls.get(one.model, 0.0) + calls
+        return sent.cost(price) + calls
+
+    def side(self, model: str, price: Price) -> Side:
+        """What the requests to a model cost."""
+        sent, calls = self.sent[model], self.calls[model]
+        return Side(
+            tokens=sent.tokens,
+            read=sent.read,
+            written=sent.written,
+            listed=sent.listed(price) + calls,
+            cost=sent.cost(price) + calls,
+            calls=calls,
+        )
+
+
+@dataclass(slots=True)
+class _Thread:
+    """One conversation: what it costs both ways, and when its latest request was sent."""
+
+    paid: float = 0.0
+    short: float = 0.0
+    at: float = 0.0
 
 
 class Auditor:
@@ -114,21 +143,26 @@ class Auditor:
         self._plain, self._short = _Way(), _Way()
         self._counts: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._numbers: dict[str, int] = {}
-        self._threads: dict[bytes, int] = {}
-        self._costs: list[tuple[float, float]] = []
+        self._known: dict[bytes, int] = {}
+        self._threads: list[_Thread] = []
+        self._sessions: OrderedDict[int, Session] = OrderedDict()
         price_of("", prices)
 
     def send(self, one: Logged) -> None:
         """Add a request."""
         price = price_of(one.model, self._prices)
-        result = self._pipeline.run(one.body, model=one.model, surface=one.reader)
-        before, after = one.reader.read(one.body), one.reader.read(result.output)
-        pieces = self._pieces(before, one.model)
-        paid = self._plain.send(one, before, pieces, price)
-        short = self._short.send(one, after, self._pieces(after, one.model), price)
-        at = self._thread(chain([Piece(one.model, 0), *pieces]))
-        was = self._costs[at]
-        self._costs[at] = (was[0] + paid, was[1] + short)
+        before = one.reader.read(one.body)
+        came = self._parcel(one, before, one.body)
+        at = self._thread(chain(came.pieces))
+        thread = self._threads[at]
+        thread.at = one.at or 0.0
+        result = self._pipeline.run(
+            one.body, model=one.model, surface=one.reader, session=self._session(at)
+        )
+        goes = self._parcel(one, one.reader.read(result.output), result.output)
+        calls = result.report.cost.calls if result.report.cost else 0.0
+        thread.paid += self._plain.send(one, came, price)
+        thread.short += self._short.send(one, goes, price, calls)
         self._numbers[one.model] = self._numbers.get(one.model, 0) + 1
 
     def told(self, unread: Mapping[str, int], *, timed: bool) -> Audit:
@@ -138,7 +172,7 @@ class Auditor:
             timed=timed,
             unread=dict(unread),
             models=tuple(self._model(name) for name in self._numbers),
-            spread=_spread(self._costs),
+            spread=_spread(self._threads),
         )
 
     def _model(self, name: str) -> ModelAudit:
@@ -148,25 +182,36 @@ class Auditor:
             requests=self._numbers[name],
             priced=price is not UNKNOWN,
             exact=counter(name).exact,
-            plain=_side(self._plain.sent[name], price),
-            tersely=_side(self._short.sent[name], price),
+            plain=self._plain.side(name, price),
+            tersely=self._short.side(name, price),
         )
 
     def _thread(self, keys: list[bytes]) -> int:
         """The conversation that a request goes on with: one that it begins with all of."""
-        known = (self._threads[key] for key in reversed(keys[:-1]) if key in self._threads)
+        known = (self._known[key] for key in reversed(keys[:-1]) if key in self._known)
         at = next(known, None)
         if at is None:
-            at = len(self._costs)
-            self._costs.append((0.0, 0.0))
-        self._threads[keys[-1]] = at
+            at = len(self._threads)
+            self._threads.append(_Thread())
+        self._known[keys[-1]] = at
         return at
 
-    def _pieces(self, prompt: Prompt, model: str) -> list[Piece]:
-        count = counter(model)
-        return pieces_of(
-            prompt, lambda texts: [self._tokens(t, model) for t in texts], count.framing
+    def _session(self, at: int) -> Session:
+        """The freeze table of a conversation; its clock shows when its requests were sent."""
+        thread = self._threads[at]
+        found = self._sessions.setdefault(at, Session(clock=lambda: thread.at))
+        self._sessions.move_to_end(at)
+        if len(self._sessions) > KNOWN_CONVERSATIONS:
+            self._sessions.popitem(last=False)
+        return found
+
+    def _parcel(self, one: Logged, prompt: Prompt, request: Any) -> Parcel:
+        count = counter(one.model)
+        pieces = pieces_of(
+            prompt, lambda texts: [self._tokens(t, one.model) for t in texts], count.framing
         )
+        marks = marks_of(prompt, request, one.reader.name, one.model)
+        return Parcel((Piece(one.model, 0), *pieces), marks)
 
     def _tokens(self, text: str, model: str) -> int:
         if not text:
@@ -194,19 +239,9 @@ def audited(rows: Iterable[Any], pipeline: Pipeline, *, model: str = "", prices:
     return auditor.told(unread, timed=timed)
 
 
-def _side(sent: Sent, price: Price) -> Side:
-    return Side(
-        tokens=sent.tokens,
-        read=sent.read,
-        written=sent.written,
-        listed=sent.listed(price),
-        cost=sent.cost(price),
-    )
-
-
-def _spread(costs: list[tuple[float, float]]) -> Spread | None:
+def _spread(threads: Sequence[_Thread]) -> Spread | None:
     """How the conversations fare; None when none of them costs anything."""
-    shares = [1 - short / plain for plain, short in costs if plain > 0]
+    shares = [1 - one.short / one.paid for one in threads if one.paid > 0]
     if not shares:
         return None
     cuts = quantiles(shares, n=20, method="inclusive") if len(shares) > 1 else shares * 19

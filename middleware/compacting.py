@@ -25,11 +25,15 @@ STANDS = "it stands for the older turns"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a request, what there is to say of it, and what a session is to remember."""
+    """What became of a request, what there is to say of it, and what a session is to remember.
+
+    `cost` is what was asked of a model for it, in tokens of the prompt.
+    """
 
     request: Any
     prompt: Prompt
     history: History
+    cost: float = 0.0
     decisions: tuple[Decision, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -110,11 +114,13 @@ class Compacting:
         spared = size - self.context.tokens(read) if made.text else 0
         if why := moment.refusal(spared, made.account.cost):
             refused = replace(sent.history, refused=max(old, 1))
-            return replace(sent, history=refused).but(f"{due}, but {why}")
+            told = replace(sent, history=refused, cost=made.account.cost)
+            return told.but(f"{due}, but {why}")
         return Outcome(
             request=compacted,
             prompt=read,
             history=replace(sent.history, held=held, refused=0),
+            cost=made.account.cost,
             decisions=(self._decision(chat, held, "compressed", due),),
             notes=_told(made, moment, spared),
         )

@@ -15,12 +15,13 @@ from tersely.middleware.adapters import Adapter
 from tersely.middleware.compacting import Compacting, Outcome
 from tersely.middleware.drop import dropped, retraced
 from tersely.middleware.keep import unmarked
+from tersely.middleware.outgoing import Outgoing
 from tersely.middleware.provenance import Origin, provenance, source_of
 from tersely.middleware.recover import recovered
 from tersely.middleware.session import Session
 from tersely.prompt import Path as Place
 from tersely.prompt import Prompt, Span
-from tersely.report import Cost, Mode, Report, Trace
+from tersely.report import Mode, Report, Trace
 from tersely.tokens import counter
 
 if TYPE_CHECKING:
@@ -156,13 +157,17 @@ class Passage:
         opened, gone = dropped(session.freeze(read), context)
         run = self.pipeline.through(opened, context, strict=self.strict)
         met = run.settle()
-        output, made = compact.request, unmarked(read, retraced(opened, run.prompt))
+        made = unmarked(read, retraced(opened, run.prompt))
+        out = Outgoing(self.pipeline, self.budget, reader, self.model)
+        bill = out.bill(session, run.context, self.request, given)
+        sent = out.raised(bill, read, made, compact.request)
+        made = sent.prompt
         if self.mode == "optimize":
             made = session.remember(read, made)
-            output = adapters.write(compact.request, read, made)
             if known is None:
                 self.pipeline.conversations.remember(given, session)
-        output = output if self.mode == "optimize" else self.request
+        placed = out.placed(adapters.write(compact.request, read, made))
+        output = placed.request if self.mode == "optimize" else self.request
         report = Report(
             mode=self.mode,
             surface=reader.name,
@@ -170,23 +175,15 @@ class Passage:
             exact=run.context.count.exact,
             before=run.context.tokens(given),
             after=run.context.tokens(made),
-            limit=run.context.limit,
+            limit=sent.limit(run.context.limit),
             met=met,
-            cost=self._cost(session, run.context, (given, made), reader.name),
+            cost=bill.cost(out.parcel(sent, placed), compact.cost) if bill else None,
             ms=(perf_counter() - start) * 1000,
-            decisions=(*compact.decisions, *gone, *run.ledger.decisions),
-            notes=(*compact.notes, *run.ledger.notes, *filter(None, [given.why])),
+            decisions=(*compact.decisions, *gone, *sent.told(run.ledger.decisions)),
+            notes=(*compact.notes, *run.ledger.notes, *placed.notes, *filter(None, [given.why])),
         )
         session.note(report)
         return Result(output, report, Trace(read, made, report))
-
-    def _cost(
-        self, session: Session, context: Context, prompts: tuple[Prompt, Prompt], surface: str
-    ) -> Cost | None:
-        """What the prompt costs, if a price is known of its model."""
-        return session.pricing.cost(
-            prompts, context, self.request, surface=surface, model=self.model, now=monotonic()
-        )
 
     def _compacted(
         self, reader: Adapter, read: Prompt, session: Session, context: Context
@@ -196,7 +193,7 @@ class Passage:
         if terms is None:
             return Outcome(request=self.request, prompt=read, history=session.history)
         work = Compacting(
-            terms=terms, reader=reader, context=context, model=self.model, now=monotonic()
+            terms=terms, reader=reader, context=context, model=self.model, now=session.clock()
         )
         with session.compacting:
             made = work.of(self.request, read, session.history)

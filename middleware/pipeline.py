@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
@@ -40,7 +40,8 @@ class Pipeline(RunnableSerializable[Any, Any]):
     `fallback` serves when a stage fails or runs out of time. With `strict` a failure raises
     instead of sending the text on unchanged. A stage may be given as a value, by its registry
     name, or as `{name: {setting: value}}`. `history` is a limit in tokens, or the settings of a
-    `Compaction`: the older turns of a longer conversation become one message.
+    `Compaction`: the older turns of a longer conversation become one message. With `cache`
+    requests to Claude that have none get cache breakpoints.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -53,6 +54,7 @@ class Pipeline(RunnableSerializable[Any, Any]):
     floor: int = Field(default=0, ge=0)
     fallback: Any = None
     history: Any = None
+    cache: Literal["", "breakpoints"] = ""
     seed: int = 0
     backend: Any = Field(default=None, exclude=True, repr=False)
 

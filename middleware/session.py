@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from hashlib import blake2b
 from itertools import accumulate
+from time import monotonic
 
 from tersely.middleware.held import History
 from tersely.middleware.leaves import BREAKPOINT
@@ -24,10 +25,14 @@ FROZEN = "sent before in this conversation"
 
 
 class Session:
-    """The freeze table of one conversation, and the account of its requests."""
+    """The freeze table of one conversation, and the account of its requests.
 
-    def __init__(self, name: str = "") -> None:
+    `clock` tells the seconds by which a provider's cache forgets; they need but go on.
+    """
+
+    def __init__(self, name: str = "", *, clock: Callable[[], float] = monotonic) -> None:
         self.name = name
+        self.clock = clock
         self.report: Report | None = None
         """The report of the latest request."""
         self.saved = 0

@@ -19,7 +19,7 @@ def to_yaml(pipeline: Pipeline, path: str | Path | None = None) -> str:
     """The pipeline as YAML: what differs from the defaults, stages by their registry names."""
     plain: dict[str, Any] = {"stages": [_plain(stage) for stage in pipeline.stages]}
     settings = pipeline.model_dump(
-        include={"model", "mode", "strict", "floor", "seed"}, exclude_defaults=True
+        include={"model", "mode", "strict", "floor", "cache", "seed"}, exclude_defaults=True
     )
     if budget := pipeline.budget.model_dump(exclude_defaults=True):
         plain["budget"] = budget

@@ -34,7 +34,7 @@ SURFACES = {
 HELD = {
     "openai-chat": ("messages",),
     "openai-responses": ("input", "instructions"),
-    "anthropic": ("system", "messages"),
+    "anthropic": ("tools", "system", "messages"),
 }
 """Where a prompt lies in a call."""
 
@@ -107,7 +107,7 @@ def changed(surface: str, given: Mapping[str, Any], result: Result) -> dict[str,
     """The fields of a call that are another after a run."""
     made: Mapping[str, Any] = result.output
     held = {name: made[name] for name in HELD[surface] if name in made}
-    return {name: value for name, value in held.items() if value is not given[name]}
+    return {name: value for name, value in held.items() if value is not given.get(name)}
 
 
 @contextmanager

@@ -11,6 +11,9 @@ from tersely.prices import Price
 
 MILLION = 1_000_000
 
+LOOKBACK = 20
+"""How many blocks before a breakpoint a provider looks for what it has cached."""
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -46,8 +49,11 @@ class Sent:
 
     def cost(self, price: Price) -> float:
         """Dollars with the cache priced in."""
-        weighed = self.read * price.read + self.written * price.write + self.fresh
-        return weighed * price.input / MILLION
+        return self.weighed(price) * price.input / MILLION
+
+    def weighed(self, price: Price) -> float:
+        """As many tokens that are neither read nor written would cost the same."""
+        return self.read * price.read + self.written * price.write + self.fresh
 
 
 class PromptCache:
@@ -61,18 +67,26 @@ class PromptCache:
         self._used: dict[bytes, float] = {}
 
     def send(
-        self, pieces: Sequence[Piece], price: Price, *, now: float = 0, upto: int | None = None
+        self,
+        pieces: Sequence[Piece],
+        price: Price,
+        *,
+        now: float = 0,
+        marks: Sequence[int] | None = None,
     ) -> Sent:
         """What becomes of a request that is sent at `now` (seconds).
 
-        Of its pieces the first `upto` may be cached (None: all).
+        `marks` are the caller's breakpoints, each after so many pieces: what is written ends at
+        one, and what is read within `LOOKBACK` pieces before one. None: the provider finds the
+        places by itself.
         """
         sizes = list(accumulate((piece.tokens for piece in pieces), initial=0))
         keys = chain(pieces)
-        most = len(pieces) if upto is None else upto
-        able = [i for i in range(1, most + 1) if sizes[i] >= max(price.minimum, 1)]
-        held = max((i for i in able if self._is_held(keys[i - 1], price, now)), default=0)
-        self._used.update((keys[i - 1], now) for i in able)
+        ends = range(1, len(pieces) + 1) if marks is None else sorted(set(marks))
+        able = [i for i in ends if i and sizes[i] >= max(price.minimum, 1)]
+        looked = able if marks is None else {i for end in able for i in _before(end)}
+        held = max((i for i in looked if self._is_held(keys[i - 1], price, now)), default=0)
+        self._used.update((keys[i - 1], now) for i in [*able, *filter(None, [held])])
         end = able[-1] if able else 0
         return Sent(
             read=sizes[held], written=sizes[end] - sizes[held], fresh=sizes[-1] - sizes[end]
@@ -87,6 +101,11 @@ def chain(pieces: Sequence[Piece]) -> list[bytes]:
     """For each piece, a key of everything up to it."""
     keys = [_key(piece.text.encode(errors="surrogatepass")) for piece in pieces]
     return list(accumulate(keys, lambda so_far, key: _key(so_far + key)))
+
+
+def _before(mark: int) -> range:
+    """The places where a provider looks that has a breakpoint there."""
+    return range(max(mark - LOOKBACK, 0) + 1, mark + 1)
 
 
 def _key(data: bytes) -> bytes:

@@ -34,7 +34,8 @@ class Decision(BaseModel):
 class Cost(BaseModel):
     """Dollars that a prompt costs as it came and as it goes out, the provider's cache priced in.
 
-    The `listed` ones are what it would cost without a cache. The answer is not in it.
+    The `listed` ones are what it would cost without a cache. `calls` is what was asked of a model
+    for the sake of compaction; what goes out has it in its cost. The answer is not in it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,6 +44,7 @@ class Cost(BaseModel):
     after: float
     listed_before: float
     listed_after: float
+    calls: float = 0.0
 
     @property
     def saved(self) -> float:

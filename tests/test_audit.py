@@ -57,9 +57,9 @@ def test_what_is_too_short_or_not_marked_is_not_cached() -> None:
     cache = PromptCache()
     for _ in range(2):
         assert cache.send(pieces([40, 50]), PRICE) == Sent(fresh=90)
-    assert cache.send(pieces([200, 50]), PRICE, upto=1) == Sent(written=200, fresh=50)
-    assert cache.send(pieces([200, 50]), PRICE, upto=1) == Sent(read=200, fresh=50)
-    assert cache.send(pieces([200, 50]), PRICE, upto=0) == Sent(fresh=250)
+    assert cache.send(pieces([200, 50]), PRICE, marks=[1]) == Sent(written=200, fresh=50)
+    assert cache.send(pieces([200, 50]), PRICE, marks=[1]) == Sent(read=200, fresh=50)
+    assert cache.send(pieces([200, 50]), PRICE, marks=[]) == Sent(fresh=250)
 
 
 def test_what_it_costs() -> None:
