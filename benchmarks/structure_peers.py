@@ -96,7 +96,8 @@ def _worker(name: str) -> Callable[[Messages], Any]:
         from contextpress import ContextManager
 
         level = "high" if name.endswith("high") else "medium"
-        return ContextManager("agent", model="gpt-4o", compression=level).compress
+        manager = ContextManager("agent", model="gpt-4o", compression=level)
+        return lambda messages: manager.compress(messages)
     from distil import compress_messages
 
     verbatim = name.endswith("verbatim")
@@ -106,14 +107,15 @@ def _worker(name: str) -> Callable[[Messages], Any]:
 def _litellm() -> Callable[[Messages], Any]:
     """LiteLLM acts on requests of more than 200,000 tokens; here on each, to its usual 70 %."""
     import litellm
+    from litellm.compression.compress import compress
 
     def work(messages: Messages) -> Any:
         size = litellm.token_counter(model="gpt-4o", messages=messages)
         own = any(isinstance(one.get("content"), list) for one in messages)
         form = "anthropic_messages" if own else "completion"
-        return litellm.compress(
-            messages, model="gpt-4o", call_type=form, compression_trigger=max(size - 1, 1)
-        )["messages"]
+        trigger = max(size - 1, 1)
+        made = compress(messages, model="gpt-4o", call_type=form, compression_trigger=trigger)
+        return made["messages"]
 
     return work
 
@@ -152,7 +154,7 @@ def _each(work: Callable[[Messages], Any], cases: Sequence[Messages]) -> None:
     """Print a row for every request, as soon as it is there."""
     rows = [{"id": i, "name": f"number {i}", "on": i % 7 == 0} for i in range(99)]
     asked = {"id": "1", "type": "function", "function": {"name": "rows", "arguments": "{}"}}
-    warm = [
+    warm: Messages = [
         {"role": "user", "content": "Which are on?"},
         {"role": "assistant", "content": "", "tool_calls": [asked]},
         {"role": "tool", "tool_call_id": "1", "content": json.dumps(rows)},

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from tersely.compressors.heard import heard
 from tersely.compressors.prune import Pruner, apart
 from tersely.compressors.sentences import AUTO, chosen, similarity
 from tersely.contracts import Context
@@ -17,6 +18,7 @@ from tersely.lexical import centrality, relevance, standardised
 from tersely.models import resolve
 from tersely.nearby import smoothed
 from tersely.order import Order, labelled
+from tersely.part import Part
 from tersely.prompt import Prompt, Segment, Span
 from tersely.units import Bools, Floats, Ints, Units, split
 
@@ -35,6 +37,9 @@ class Query(Pruner):
     deviations more: that is how a question of two steps finds the second.
     Worked examples and numbered passages are taken whole; the best that does not fit is begun.
     Without a question the sentences stay that are nearest to what the whole text is about.
+    Of a tool's answer, what is named by the question or by a call comes before all else, with
+    its neighbours and what tells of an error; there and in earlier turns sentences with ids,
+    numbers, dates or paths are worth a deviation more, since calls are made of them.
 
     `encoder` is a name of ours, a folder or hub id; "auto" is MiniLM if it is on this machine,
     and "" never takes one. No model is needed. The weights, and that nothing else is added, were
@@ -64,6 +69,11 @@ class Query(Pruner):
             return segment.spans
         whole = zip(documents.starts.tolist(), documents.ends.tolist(), strict=True)
         return [*segment.spans, *whole]
+
+    def weighed(
+        self, segments: Sequence[Segment], prompt: Prompt, context: Context
+    ) -> Sequence[Part]:
+        return heard(super().weighed(segments, prompt, context), segments, prompt)
 
     def values(self, units: Sequence[Units], prompt: Prompt, context: Context) -> Sequence[Floats]:
         texts = [text for one in units for text in one.texts]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
+from tersely.ahead import Call, Calls, alone, can_read_ahead
 from tersely.contracts import Context, Stage
 from tersely.errors import BudgetError, StageError
 from tersely.middleware.guards import broken, misshapen, touched
@@ -52,23 +53,28 @@ class Run:
     strict: bool = False
     start: Prompt = field(init=False)
     """The prompt as it came: what origins refer to."""
+    waited: float = field(default=0.0, init=False)
+    """Seconds between a call's being told and its taking place."""
 
     def __post_init__(self) -> None:
         self.prompt = self.start = _untraced(self.prompt)
 
     def through(self, stages: Sequence[Stage], fallback: Stage | None) -> None:
         """Send the prompt through every stage; the fallback serves where one could not."""
+        alone(self.calls(stages, fallback))
+
+    def calls(self, stages: Sequence[Stage], fallback: Stage | None) -> Calls[None]:
+        """The same, but each call of a stage that can read ahead is told before it takes place."""
         targets = self._targets()
         self.context = self.context.within(self._limit(targets))
-        done = [
-            self._step(stage, limited)
-            for stage in stages
-            for limited in self._limits(stage, targets)
-        ]
+        done: list[bool] = []
+        for stage in stages:
+            for limited in self._limits(stage, targets):
+                done.append((yield from self._step(stage, limited)))
         if fallback is not None and not all(done) and self._over(self.context.limit):
             self.context = replace(self.context, deadline=None)
             self.ledger.note(f"{name_of(fallback)} took over, since a stage could not do its work")
-            self._step(fallback, self.context)
+            yield from self._step(fallback, self.context)
         self.ledger.notes.extend(self.context.said)
         self.ledger.rest(self.prompt)
 
@@ -111,14 +117,22 @@ class Run:
         return limit if ceiling is None else min(limit, ceiling)
 
     def _limits(self, stage: Stage, targets: Sequence[Target]) -> Iterator[Context]:
-        """The limits under which a stage runs: kinds with a share of their own first."""
-        if self.context.budget.shares:
-            for kinds, target in targets:
-                if set(kinds) & set(stage.kinds):
-                    over = self._part(kinds) - target
-                    limit = self.context.tokens(self.prompt) - over
-                    yield replace(self.context, limit=limit, only=kinds)
-        yield self.context
+        """The limits under which a stage runs: kinds with a share of their own first.
+
+        What one kind can't give is taken from no other, unless a ceiling for the whole asks for it.
+        """
+        if not self.context.budget.shares:
+            yield self.context
+            return
+        for kinds, target in targets:
+            if set(kinds) & set(stage.kinds):
+                over = self._part(kinds) - target
+                limit = self.context.tokens(self.prompt) - over
+                yield replace(self.context, limit=limit, only=kinds)
+        if self.context.budget.tokens is not None or not self._over(self.context.limit):
+            yield self.context
+        elif rest := set(stage.kinds).difference(*(kinds for kinds, _ in targets)):
+            yield replace(self.context, limit=None, only=tuple(sorted(rest)))
 
     def _part(self, kinds: Sequence[Kind]) -> int:
         """The tokens of the open texts of some kinds."""
@@ -129,14 +143,18 @@ class Run:
     def _over(self, limit: int | None) -> bool:
         return limit is not None and self.context.tokens(self.prompt) > limit
 
-    def _step(self, stage: Stage, context: Context) -> bool:
+    def _step(self, stage: Stage, context: Context) -> Calls[bool]:
         """Run one stage under one limit. False when it failed or ran out of time."""
         reach = _reach(self.prompt, stage, context.only)
         if not reach.open:
             return True
-        if reason := self._needless(stage, context):
+        if reason := _needless(stage, self.prompt, context):
             self._unchanged(stage, reach, Outcome(action="unchanged", reason=reason))
             return True
+        if can_read_ahead([stage]):
+            told = perf_counter()
+            yield Call(stage, reach, context)
+            self.waited += perf_counter() - told
         start = perf_counter()
         try:
             context.check()
@@ -163,7 +181,8 @@ class Run:
         """The prompt with what a stage made of some of its segments."""
         soft = {i: one for i, one in made.items() if one.soft is not None}
         texts = {i: one.text for i, one in made.items() if i not in soft}
-        told = {i: self._told(i, made[i]) for i in texts}
+        old, now = self.start.segments, self.prompt.segments
+        told = {i: _told(old[i], now[i], made[i]) for i in texts}
         stands = {
             i: self.prompt.segments[i].softened(one.soft, one.reason)
             for i, one in soft.items()
@@ -171,24 +190,25 @@ class Run:
         }
         return self.prompt.with_texts(texts, origins=told).with_segments(stands)
 
-    def _told(self, at: int, made: Segment) -> Origins | None:
-        """Where a new text came from, if this stage and all before it told, and told the truth."""
-        now = self.prompt.segments[at]
-        if made.origins is None or traced(self.start.segments[at], now) is None:
-            return None
-        return made.origins if faithful(made.origins, now.text, made.text) else None
-
-    def _needless(self, stage: Stage, context: Context) -> str:
-        """Why a stage has nothing to do here, or ''."""
-        if "question" in stage.needs and not self.prompt.question:
-            return "it needs a question and none is known"
-        loses = not getattr(stage, "lossless", False)  # what costs nothing is done in any case
-        if loses and context.limit is not None and not self._over(context.limit):
-            return "the prompt is within its budget"
-        return ""
-
     def _unchanged(self, stage: Stage, reach: Prompt, outcome: Outcome) -> None:
         self.ledger.stage(stage, reach, self.prompt, outcome)
+
+
+def _told(start: Segment, now: Segment, made: Segment) -> Origins | None:
+    """Where a new text came from, if this stage and all before it told, and told the truth."""
+    if made.origins is None or traced(start, now) is None:
+        return None
+    return made.origins if faithful(made.origins, now.text, made.text) else None
+
+
+def _needless(stage: Stage, prompt: Prompt, context: Context) -> str:
+    """Why a stage has nothing to do with a prompt, or ''."""
+    if "question" in stage.needs and not prompt.question:
+        return "it needs a question and none is known"
+    loses = not getattr(stage, "lossless", False)  # what costs nothing is done in any case
+    if loses and context.limit is not None and context.tokens(prompt) <= context.limit:
+        return "the prompt is within its budget"
+    return ""
 
 
 def _reach(prompt: Prompt, stage: Stage, only: Sequence[Kind]) -> Prompt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -164,6 +165,21 @@ def test_kinds_with_a_share_have_a_budget_of_their_own() -> None:
     assert of(result.report, "messages[0].content") == [
         ("cut", "unchanged", "the prompt is within its budget")
     ]
+
+
+@pytest.mark.parametrize("ceiling", [None, 10_000])
+def test_what_one_kind_cannot_give_is_not_taken_from_another(ceiling: int | None) -> None:
+    rows = json.dumps([{"id": i, "name": f"name {i}"} for i in range(90)])
+    said = ". ".join(f"Room {i} costs {i * 37 % 91} dollars" for i in range(60))
+    request = chat(rows)
+    request["messages"] += [{"role": "assistant", "content": said}, request["messages"][0]]
+    kinds = ("json", "history")
+    cut = {"query": {"kinds": kinds, "encoder": ""}}
+    budget = Budget(tokens=ceiling, shares=dict.fromkeys(kinds, 0.5))
+    result = Pipeline(cut, budget=budget).run(request)
+    assert result.output["messages"][1] == request["messages"][1] and not result.report.met
+    share = counter(MODEL)(result.output["messages"][2]["content"]) / counter(MODEL)(said)
+    assert 0.4 < share <= 0.5 if ceiling is None else share < 0.1
 
 
 def test_within_the_budget_no_stage_runs() -> None:

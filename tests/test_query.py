@@ -241,3 +241,55 @@ def test_the_same_bytes_whatever_was_read_before() -> None:
     finally:
         torch.set_num_threads(before)
     assert len(made) == 1
+
+
+LINES = [
+    f"The {thing} of row {chr(97 + i // 8)} went as it should."
+    for i, thing in enumerate(["work"] * 80)
+]
+
+
+def session(said: str, answer: str, asked: str, handed: str = "{}") -> dict[str, Any]:
+    call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": handed}}
+    return {
+        "model": "gpt-4o",
+        "messages": [
+            {"role": "user", "content": "Look it up."},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "1", "content": answer},
+            {"role": "assistant", "content": said},
+            {"role": "user", "content": asked},
+        ],
+    }
+
+
+def test_of_an_answer_stays_what_a_call_or_the_question_names_and_what_failed() -> None:
+    lines = list(LINES)
+    lines[20] = "The gate B-77 opened."
+    lines[21] = "Its lamp is green."
+    lines[50] = "Room 1475 was empty."
+    lines[66] = "The pump failed to start."
+    request = session("Done.", "\n".join(lines), "What of 1475?", '{"gate": "B-77"}')
+    kinds = ("tool_output", "log", "code")
+    result = compress(request, {"query": {"kinds": kinds, "encoder": ""}}, budget=0.15)
+    kept = result.output["messages"][2]["content"]
+    assert all(lines[i] in kept for i in (20, 21, 50, 66))
+    assert result.report.met
+
+
+def test_what_the_question_agrees_to_stays_before_older_turns() -> None:
+    offer = "I would book HAT136 for 255 dollars. Shall I?"
+    request = session(offer, "A", "Yes, please do.")
+    chatter = [{"role": "assistant", "content": "\n".join(LINES)}, request["messages"][0]]
+    request["messages"] = chatter + request["messages"]
+    cut = {"query": {"kinds": ("history",), "encoder": ""}}
+    made = compress(request, cut, budget=0.1).output["messages"]
+    assert made[-2]["content"] == offer
+    assert len(made[0]["content"]) < 0.2 * len("\n".join(LINES))
+
+
+def test_of_every_answer_something_stays() -> None:
+    request = session("\n".join(LINES), "ann_lee_7", "And?")
+    kinds = ("history", "tool_output")
+    made = compress(request, {"query": {"kinds": kinds, "encoder": ""}}, budget=0.2).output
+    assert made["messages"][2]["content"] == "ann_lee_7"
