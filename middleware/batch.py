@@ -95,9 +95,15 @@ class BatchJob(BaseModel):
 
     @cached_property
     def settled(self) -> Pipeline:
-        """The pipeline with the job's budget. Raises ConfigError."""
+        """The pipeline with the job's budget. Raises ConfigError.
+
+        Its own bound on time is left out: what becomes of a row must not hang on how busy the
+        machine is.
+        """
         pipeline = pipeline_of(self.pipeline)
-        return pipeline if self.budget is None else pipeline.but(budget=Budget.of(self.budget))
+        if self.budget is not None:
+            return pipeline.but(budget=Budget.of(self.budget))
+        return pipeline.but(budget=pipeline.budget.model_copy(update={"ms": None, "pace": None}))
 
     @cached_property
     def files(self) -> Files:
@@ -139,6 +145,8 @@ class BatchJob(BaseModel):
             last, whole = self._work(first, outputs)
             stopped = not whole and not self._enough(last)
             last = outputs.finish(outputs.journal, last) if whole else last
+        elif first.finished:
+            outputs.tidy(outputs.journal, first)
         return BatchSummary(
             **last.tally.model_dump(include={*SUMS}),
             finished=last.finished,

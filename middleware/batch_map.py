@@ -40,7 +40,8 @@ class MapRows:
     def __post_init__(self) -> None:
         """Raises ConfigError at once, not in another process."""
         made = pipeline_of(self.pipeline)
-        made = made if self.budget is None else made.but(budget=Budget.of(self.budget))
+        untimed = made.budget.model_copy(update={"ms": None, "pace": None})  # as in a batch job
+        made = made.but(budget=untimed if self.budget is None else Budget.of(self.budget))
         object.__setattr__(self, "pipeline", made)
         object.__setattr__(self, "budget", None)
 
