@@ -25,7 +25,8 @@ SPLITS = "dataset_dict.json"
 def run_all(source: str | Path, target: str | Path, settings: Mapping[str, Any]) -> BatchSummary:
     """Run the job of each file that a source names, one after the other.
 
-    `limit` is for all of them together. SIGINT ends them all, and the next run goes on there.
+    `limit` is for all of them together, and `errors` a folder where there are several. SIGINT ends
+    them all, and the next run goes on there.
     `report` is one path or several, to which the account of all is written as a page or as figures.
     """
     settings = {**settings}
@@ -35,9 +36,13 @@ def run_all(source: str | Path, target: str | Path, settings: Mapping[str, Any])
         check(path)
     done: list[BatchSummary] = []
     limit = settings.get("limit")
+    several = _several(str(source))
     for name, place in pairs(str(source), str(target)):
         left = None if limit is None else limit - sum(one.rows for one in done)
-        job = BatchJob(**{**settings, "source": name, "target": place, "limit": left})
+        given = {**settings, "source": name, "target": place, "limit": left}
+        if several and settings.get("errors") is not None:
+            given["errors"] = _errors(settings["errors"], place.removeprefix(str(target)))
+        job = BatchJob(**given)
         done.append(job.run())
         if not done[-1].finished:
             break
@@ -53,8 +58,7 @@ def run_all(source: str | Path, target: str | Path, settings: Mapping[str, Any])
 
 def pairs(source: str, target: str) -> list[tuple[str, str]]:
     """The files that a source names, each with its target. Raises ConfigError with the mend."""
-    several = places.is_pattern(source) or (places.is_folder(source) and not is_dataset(source))
-    if not several:
+    if not _several(source):
         into = target.endswith("/") or (places.is_folder(target) and not is_dataset(target))
         return [(source, places.below(target, _last(source)) if into else target)]
     if kind_of(target)[0]:
@@ -67,6 +71,17 @@ def pairs(source: str, target: str) -> list[tuple[str, str]]:
     if not given:
         raise ConfigError(f"{source} names no files that can be read")
     return [(place, places.below(target, name)) for place, name in given]
+
+
+def _several(source: str) -> bool:
+    return places.is_pattern(source) or (places.is_folder(source) and not is_dataset(source))
+
+
+def _errors(folder: str | Path, name: str) -> Path:
+    """Where the errors of one file of several go. Raises ConfigError when that is no folder."""
+    if kind_of(str(folder))[0] or Path(folder).is_file():
+        raise ConfigError(f"the errors of several files go to a folder, was {folder}")
+    return Path(folder) / f"{name.strip('/')}{BESIDE[0]}"
 
 
 def together(done: Sequence[BatchSummary]) -> BatchSummary:

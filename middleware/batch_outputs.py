@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 from tersely.errors import ConfigError
 from tersely.middleware import places
 from tersely.middleware.files import Files
-from tersely.middleware.journal import Journal, Mark
+from tersely.middleware.journal import Journal, Mark, told_as_write_error
 from tersely.models import home
 
 CACHE = ".cache"
@@ -92,20 +93,27 @@ class Outputs:
         if places.is_remote(self.target):
             self._sent(journal, mark)
         mark = journal.finish(mark)
+        self.tidy(journal, mark)
+        return mark
+
+    def tidy(self, journal: Journal, mark: Mark) -> None:
+        """Remove what nobody needs when the job is done."""
         if not self.files.grows:
-            grown.unlink()
-        journal.drop_empty()
+            self.growing["target"].unlink(missing_ok=True)
+        journal.drop_empty(mark)
         for ending in (ANSWERS, CACHE, SORTED):
             _removed(self.beside(ending))
-        return mark
 
     def _made(self, grown: Path) -> None:
         """Turn the pieces into the target, which is there at once or not at all."""
         draft, target = self.beside(".new"), self.beside("")
-        _removed(draft)
-        self.files.finish(grown, draft)
-        _removed(target)
-        draft.replace(target)
+        with told_as_write_error(draft):
+            _removed(draft)
+            self.files.finish(grown, draft)
+            _brought(draft)
+            if target.is_dir():
+                _removed(target)
+            draft.replace(target)
 
     def _sent(self, journal: Journal, mark: Mark) -> None:
         """Copy what was written to where it belongs."""
@@ -117,6 +125,13 @@ class Outputs:
         for path in dict.fromkeys((self.beside(""), *paths)):
             if path.is_dir() or path.stat().st_size or path == self.beside(""):
                 places.put(path, places.below(folder, path.name))
+
+
+def _brought(made: Path) -> None:
+    """Bring a file, or those of a folder, to the disk."""
+    for path in sorted(made.rglob("*")) if made.is_dir() else [made]:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def _removed(path: Path) -> None:

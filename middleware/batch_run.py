@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 from tersely.errors import BackendError, ConfigError
-from tersely.middleware.batch_workers import Engine
+from tersely.middleware.batch_workers import Done, Engine
 from tersely.middleware.files import At, Block, Files, Made
 from tersely.middleware.journal import Journal, Mark
 from tersely.middleware.meter import meter
@@ -19,6 +19,9 @@ from tersely.middleware.places import packed
 
 COMMIT_SECONDS = 0.2
 """So much work is lost at most when the process is killed; it is done again on resume."""
+
+COMMIT_SHARE = 0.05
+"""So much of the time may go by in commits: on a slow disk there are fewer."""
 
 
 class Rows(Protocol):
@@ -68,28 +71,34 @@ class Running:
 
     def work(self, mark: Mark, reading: Reading, engine: Engine) -> tuple[Mark, bool]:
         """Go on from a mark to the end of the reading or SIGINT. Tells whether all was read."""
-        journal, committed, share, whole = self.journal, monotonic(), 0.0, False
+        journal, share, whole = self.journal, 0.0, False
         with closing(journal), sigint() as stopped, _progress(mark, self.shown) as show:
             journal.open(mark)
-            if not mark.line:
+            if not mark.sizes["target"]:
                 self._write(mark, [self.files.head()])
-            try:
-                for block, made in engine(reading):
-                    mark, share = self._written(block, made, mark), block.share
-                    if monotonic() - committed > COMMIT_SECONDS:
-                        mark = journal.commit(mark)
-                        committed = monotonic()
-                        show(mark, share)
-                    if stopped():
-                        break
-                else:
+            results, due = engine(reading), monotonic() + COMMIT_SECONDS
+            while not stopped():
+                done = self._next(results, mark)
+                if done is None:
                     whole = reading.ended
-            except (ConfigError, BackendError):  # torn, or unheard: what was done before counts
-                journal.commit(mark)
-                raise
+                    break
+                mark, share = self._written(*done, mark), done[0].share
+                if (began := monotonic()) > due:
+                    mark = journal.commit(mark)
+                    took = monotonic() - began
+                    due = began + took + max(COMMIT_SECONDS, took / COMMIT_SHARE)
+                    show(mark, share)
             mark = journal.commit(mark)
             show(mark, share)
         return mark, whole
+
+    def _next(self, results: Iterator[Done], mark: Mark) -> Done | None:
+        """What came of the next block; where there is none, what was done before counts."""
+        try:
+            return next(results, None)
+        except (ConfigError, BackendError):  # the source is torn, or nobody answers
+            self.journal.commit(mark)
+            raise
 
     def _written(self, block: Block, made: Made, mark: Mark) -> Mark:
         """Write what a block became, and move the mark past it."""
@@ -98,32 +107,28 @@ class Running:
             if data:
                 self.journal.write(name, data)
         held: list[bytes] = []
+        rows, size = mark.part_rows, mark.part_bytes
         for piece in made.target:
-            if self._full(mark, piece):
+            if rows and self._full(rows, size + len(piece)):
                 self._write(mark, held)
-                mark = mark.model_copy(
-                    update={"part": mark.part + 1, "part_rows": 0, "part_bytes": 0}
-                )
-                held = [self.files.head()]
+                mark = mark.model_copy(update={"part": mark.part + 1})
+                held, rows, size = [self.files.head()], 0, 0
             held.append(piece)
-            size = {"part_rows": mark.part_rows + 1, "part_bytes": mark.part_bytes + len(piece)}
-            mark = mark.model_copy(update=size)
+            rows, size = rows + 1, size + len(piece)
         self._write(mark, held)
-        tally = mark.tally.plus(made.tally)
-        end = {"offset": block.end.offset, "line": block.end.line, "tally": tally}
+        end: dict[str, Any] = {"offset": block.end.offset, "line": block.end.line}
+        end |= {"part_rows": rows, "part_bytes": size, "tally": mark.tally.plus(made.tally)}
         return mark.model_copy(update=end)
 
-    def _full(self, mark: Mark, piece: bytes) -> bool:
-        """Whether a piece has to go to another file; each holds one at least."""
-        if not mark.part_rows:
-            return False
-        rows = self.most is not None and mark.part_rows >= self.most
-        return rows or (self.room is not None and mark.part_bytes + len(piece) > self.room)
+    def _full(self, rows: int, size: int) -> bool:
+        """Whether a file of so many rows is full, or has no room for so many bytes."""
+        return (self.most is not None and rows >= self.most) or (
+            self.room is not None and size > self.room
+        )
 
     def _write(self, mark: Mark, pieces: Sequence[bytes]) -> None:
         if data := b"".join(pieces):
-            name = "target" if mark.part == 1 else f"target.{mark.part}"
-            self.journal.write(name, packed(data, self.files.codec))
+            self.journal.write(mark.in_hand, packed(data, self.files.codec))
 
 
 @contextmanager

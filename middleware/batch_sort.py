@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import heapq
 import pickle
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import count
 from operator import itemgetter
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from tersely.errors import RequestError
 from tersely.middleware.files import At, Block, Files
+from tersely.middleware.jsonl import Line
 from tersely.middleware.row_shapes import Format
 
 LETTERS = 4_000
@@ -46,8 +47,12 @@ class Sorted:
         if self.path.exists() and not anew:
             return
         draft = self.path.with_name(f"{self.path.name}.new")
-        with TemporaryDirectory(dir=self.path.parent) as folder, ExitStack() as opened:
-            runs = [opened.enter_context(run.open("rb")) for run in self._runs(Path(folder))]
+        folder = self.path.with_name(f"{self.path.name}.runs")
+        shutil.rmtree(folder, ignore_errors=True)  # a run that was killed leaves it
+        folder.mkdir()
+        with ExitStack() as opened:
+            opened.callback(shutil.rmtree, folder)
+            runs = [opened.enter_context(run.open("rb")) for run in self._runs(folder)]
             merged = heapq.merge(*map(_pickled, runs), key=itemgetter(0, 1))
             with draft.open("wb") as file:
                 for _, _, row in merged:
@@ -70,7 +75,7 @@ class Sorted:
         for block in self.files.blocks(At(), READ_AT_ONCE):
             for row in self.files.alone(block):
                 data = pickle.dumps(row)
-                held.append((self._key(row), next(place), row))
+                held.append((self._key(row), next(place), _ended(row)))
                 room -= len(data)
             if room < 0:
                 yield _written(folder / str(next(place)), held)
@@ -86,6 +91,14 @@ class Sorted:
             except RequestError:
                 continue
         return ""
+
+
+def _ended(row: Block) -> Block:
+    """A row that others can follow: the last line of a file may have no ending."""
+    if not isinstance(row.data, tuple) or not isinstance(row.data[0], Line) or row.data[0].ending:
+        return row
+    line = row.data[0]
+    return replace(row, data=(Line(line.number, line.raw + b"\n"),))
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -11,6 +11,7 @@ Our errors, all below one root:
     x OutOfTime (also TimeoutError)      a stage ran into the time budget
   x ModelError (also OSError)            weights or tokenizer can't be had or are damaged
   x StoreError (also OSError)            a store of texts can't be opened, or is damaged
+  x WriteError (also OSError)            what a job makes can't be written, as on a full disk
   x BackendError                         a backend failed; `retryable` says whether again may help
     x ContextLengthError (also ValueError)  the request is longer than the model can read
 """
@@ -87,6 +88,10 @@ class ModelError(TerselyError, OSError):
 
 class StoreError(TerselyError, OSError):
     """A store of texts can't be opened, or is damaged."""
+
+
+class WriteError(TerselyError, OSError):
+    """What a job makes can't be written, as on a full disk; the message tells how to go on."""
 
 
 class BackendError(TerselyError):
