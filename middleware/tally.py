@@ -6,8 +6,9 @@ It takes the same room however many rows there are, and accounts of parts add up
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from functools import reduce
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from operator import attrgetter
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -23,16 +24,26 @@ SHOWN = 10
 LETTERS = 2_000
 """From so many letters on, a text that is kept is cut."""
 
+NAME, REASON = 80, 200
+"""So many letters of a name and of a reason are kept."""
+
 REASONS = 50
 """So many different reasons are told apart."""
 
 OTHER = "other reasons"
 
+MODELS = 50
+"""So many models that rows name are told apart; others count as the pipeline's own."""
+
+TEXTS = 8
+"""So many changed texts of a row are kept."""
+
 
 class Seen(BaseModel):
     """A row that is worth a look: its tokens, its time, and the texts that changed in it.
 
-    `texts` are the place, the old and the new text of each; long ones are cut.
+    `texts` are the place, the old and the new text of each; long ones are cut, and only the first
+    ones of many are kept.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -118,7 +129,7 @@ class Tally(BaseModel):
             stages=_saved((one.stage, one.before - one.after) for one in treated.decisions),
             read={_model(row): before} if before else {},
             sent={_model(row): after} if after else {},
-            reasons={treated.reason[:200]: 1} if failed else {},
+            reasons={_cut(treated.reason, REASON): 1} if failed else {},
             slowest=(seen,),
             changed=(seen,) if treated.edits else (),
         )
@@ -126,17 +137,20 @@ class Tally(BaseModel):
     @classmethod
     def total(cls, tallies: Iterable[Tally]) -> Tally:
         """The account of all."""
-        return reduce(lambda one, more: one.plus(more), tallies, Tally())
+        every = list(tallies)
+        sums: dict[str, Any] = {name: sum(getattr(one, name) for one in every) for name in NUMBERS}
+        merged = {name: _merged(getattr(one, name) for one in every) for name in TABLES}
+        merged |= {name: _commonest(merged[name], MODELS, "") for name in ("read", "sent")}
+        return Tally(
+            **sums | merged,
+            reasons=_commonest(_merged(one.reasons for one in every), REASONS, OTHER),
+            slowest=_top((row for one in every for row in one.slowest), "ms"),
+            changed=_top((row for one in every for row in one.changed), "saved"),
+        )
 
     def plus(self, more: Tally) -> Tally:
         """The account of these rows and more of them."""
-        sums: dict[str, Any] = {n: getattr(self, n) + getattr(more, n) for n in NUMBERS}
-        return Tally(
-            **sums | {n: _merged(getattr(self, n), getattr(more, n)) for n in TABLES},
-            reasons=_commonest(_merged(self.reasons, more.reasons)),
-            slowest=_top(self.slowest, more.slowest, "ms"),
-            changed=_top(self.changed, more.changed, "saved"),
-        )
+        return Tally.total((self, more))
 
 
 ANSWERED = ("answered", "prompt_tokens", "cached_tokens", "completion_tokens")
@@ -162,7 +176,7 @@ def bin_start(size_class: int) -> int:
 
 def _name(row: Any) -> str:
     named = row.get("custom_id", row.get("id", "")) if isinstance(row, Mapping) else ""
-    return str(named)[:80]
+    return _cut(str(named), NAME)
 
 
 def _used(usage: Usage | None) -> dict[str, int]:
@@ -176,19 +190,21 @@ def _model(row: Any) -> str:
     """The model that a row, or the request in it, names."""
     for holder in (row, look(row, ("body",)), look(row, ("params",))):
         if named := model_of(holder):
-            return named
+            return _cut(named, NAME)
     return ""
 
 
-def _texts(row: Any, treated: Treated) -> Iterable[tuple[str, str, str]]:
-    for path, text in treated.edits.items():
+def _texts(row: Any, treated: Treated) -> Iterator[tuple[str, str, str]]:
+    for path, text in islice(treated.edits.items(), TEXTS):
         if isinstance(text, str):  # a list whose older messages became one is not shown
-            yield spell(path), _cut(str(look(row, path))), _cut(text)
+            yield _cut(spell(path)), _cut(str(look(row, path))), _cut(text)
 
 
-def _cut(text: str) -> str:
-    text = text.encode(errors="replace").decode()  # half a surrogate is no text for JSON
-    return text if len(text) <= LETTERS else f"{text[:LETTERS]}…"
+def _cut(text: str, most: int = LETTERS) -> str:
+    if len(text) > most:
+        text = f"{text[:most]}…"
+    # half a surrogate is no text for JSON
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def _saved(told: Iterable[tuple[str, int]]) -> dict[str, int]:
@@ -198,18 +214,22 @@ def _saved(told: Iterable[tuple[str, int]]) -> dict[str, int]:
     return {name: tokens for name, tokens in saved.items() if tokens}
 
 
-def _merged(one: Mapping[Any, int], more: Mapping[Any, int]) -> dict[Any, int]:
-    return {key: one.get(key, 0) + more.get(key, 0) for key in {**one, **more}}
+def _merged(counts: Iterable[Mapping[Any, int]]) -> dict[Any, int]:
+    merged: dict[Any, int] = {}
+    for one in counts:
+        for key, count in one.items():
+            merged[key] = merged.get(key, 0) + count
+    return merged
 
 
-def _commonest(reasons: Mapping[str, int]) -> dict[str, int]:
-    if len(reasons) <= REASONS:
-        return {**reasons}
-    known = {reason: count for reason, count in reasons.items() if reason != OTHER}
-    kept = dict(sorted(known.items(), key=lambda item: -item[1])[: REASONS - 1])
-    return kept | {OTHER: sum(reasons.values()) - sum(kept.values())}
+def _commonest(counts: Mapping[str, int], most: int, other: str) -> dict[str, int]:
+    """The largest of many counts; all others come together under one name."""
+    if len(counts) <= most:
+        return {**counts}
+    known = {name: count for name, count in counts.items() if name != other}
+    kept = dict(sorted(known.items(), key=lambda item: -item[1])[: most - 1])
+    return kept | {other: sum(counts.values()) - sum(kept.values())}
 
 
-def _top(one: Sequence[Seen], more: Sequence[Seen], by: str) -> tuple[Seen, ...]:
-    ranked = sorted((*one, *more), key=lambda seen: -getattr(seen, by))
-    return tuple(ranked[:SHOWN])
+def _top(rows: Iterable[Seen], by: str) -> tuple[Seen, ...]:
+    return tuple(sorted(rows, key=attrgetter(by), reverse=True)[:SHOWN])
