@@ -25,6 +25,9 @@ AHEAD = 3
 
 DIED = "the worker died at this row"
 
+TRIES = 2
+"""So often a row is given to a worker alone: a death may come from outside."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
@@ -80,7 +83,8 @@ class Workers:
     """Processes that share a job's work. Results come in the order of the blocks.
 
     A worker that dies is replaced, and its blocks are done again, row by row: the row that kills
-    it anew fails. Raises ConfigError when the pipeline can't be sent to another process.
+    it each time fails. Raises ConfigError when the pipeline can't be sent to another process, or
+    when workers end before they have done anything.
     """
 
     deaths: tuple[type[Exception], ...] = (BrokenProcessPool,)
@@ -122,7 +126,8 @@ class Workers:
         try:
             return block, future.result()
         except self.deaths:
-            self._buried()
+            self._buried(future)
+            self._greet()
             made = total([self._alone(one) for one in self.work.files.alone(block)])
             again = [(later, self._again(later, future)) for later, future in waiting]
             waiting.clear()
@@ -135,12 +140,27 @@ class Workers:
         return future if done else self._sent(block)
 
     def _alone(self, row: Block) -> Made:
-        """Treat one row while nothing else runs, so that a death is its own."""
-        try:
-            return self._sent_alone(row).result()
-        except self.deaths:
-            self._buried()
-            return self.work.failed(row, DIED)
+        """Treat one row while nothing else is sent with it, so that a death is its own."""
+        for _ in range(TRIES):
+            future = self._sent_alone(row)
+            try:
+                return future.result()
+            except self.deaths:
+                self._buried(future)
+        return self.work.failed(row, DIED)
+
+    def _greet(self) -> None:
+        """Raise ConfigError when a new worker can't do as little as answer."""
+        for _ in range(TRIES):
+            future = self._greeted()
+            try:
+                return future.result()
+            except self.deaths:
+                self._buried(future)
+        raise ConfigError(
+            "workers end as soon as they begin: a script that asks for workers needs"
+            ' `if __name__ == "__main__":`, and memory must suffice for each to load the models'
+        )
 
     def _sent(self, block: Block) -> Future[Made]:
         try:
@@ -153,8 +173,11 @@ class Workers:
     def _sent_alone(self, row: Block) -> Future[Made]:
         return self._sent(row)
 
-    def _buried(self) -> None:
-        """Go on after a death: all processes of a pool end with one of them."""
+    def _greeted(self) -> Future[None]:
+        return self._running().submit(_ready)
+
+    def _buried(self, future: Future[Any]) -> None:
+        """Go on after the death of who had this work: all processes of a pool end with one."""
         self.close()
 
     def _running(self) -> ProcessPoolExecutor:
@@ -165,8 +188,8 @@ class Workers:
         return self._pool
 
 
-_work: Work | None = None
-"""In a worker: what it does."""
+_work: Work | str = ""
+"""In a worker: what it does, or why it can't."""
 
 
 def _context() -> Any:
@@ -184,7 +207,7 @@ def _begin(told: bytes, environment: Mapping[str, str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(environment)
     threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
-    _work = pickle.loads(told)
+    _work = opened(told)
 
 
 def _end_with(parent: Any) -> None:
@@ -192,7 +215,20 @@ def _end_with(parent: Any) -> None:
     os._exit(1)
 
 
+def _ready() -> None:
+    """Do nothing, which a worker can that began at all."""
+
+
 def _treated(block: Block) -> Made:
-    if _work is None:
-        raise RuntimeError("a worker that was not made ready can't work")
+    if isinstance(_work, str):
+        raise ConfigError(_work)
     return _work(block)
+
+
+def opened(told: bytes) -> Work | str:
+    """The work that was sent to a process, or why it can't be done there."""
+    try:
+        work: Work = pickle.loads(told)
+    except Exception as error:  # whatever it holds may refuse in its own way
+        return f"a worker can't open the pipeline: {type(error).__name__}: {error}"
+    return work

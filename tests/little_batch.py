@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tersely.contracts import Context, StageModel
 from tersely.prompt import KINDS, Kind, Prompt
@@ -59,3 +59,15 @@ class Counted(Half):
         with Path(self.book).open("a") as file:
             file.writelines(f"{prompt.segments[i].text}\n" for i in prompt.open)
         return super().__call__(prompt, context)
+
+
+class Sealed(Half):
+    """Half, but can't be opened by another process than the one that made it."""
+
+    name: ClassVar[str] = "sealed"
+    maker: int
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        if self.maker != os.getpid():
+            raise RuntimeError("sealed")

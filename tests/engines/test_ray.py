@@ -29,7 +29,7 @@ ROWS: list[Any] = [{"id": i, "text": f"{i} {TEXT}" if i % 6 else i} for i in ran
 def ray() -> Any:
     import ray
 
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield ray
     ray.shutdown()
 
