@@ -17,7 +17,8 @@ from tersely.budget import Budget, BudgetLike
 from tersely.errors import ConfigError, first_fault
 from tersely.middleware import scope
 from tersely.middleware.batch_answers import Kept
-from tersely.middleware.batch_generate import Answering, Before, Generation
+from tersely.middleware.batch_asking import Generation
+from tersely.middleware.batch_generate import Answering, Before
 from tersely.middleware.batch_outputs import ANSWERS, CACHE, SORTED, Outputs, beside
 from tersely.middleware.batch_run import Reading, Rows, Running
 from tersely.middleware.batch_share import shared

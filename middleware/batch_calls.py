@@ -232,9 +232,12 @@ def _response(done: Sequence[Completion]) -> JSON:
         "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
         "model": one.model,
         "output": [{**said, "content": [part]}],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
         "usage": {
             "input_tokens": one.prompt_tokens,
-            "input_tokens_details": {"cached_tokens": one.cached_tokens},
+            "input_tokens_details": {"cached_tokens": one.cached_tokens, "cache_write_tokens": 0},
             "output_tokens": one.completion_tokens,
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": one.prompt_tokens + one.completion_tokens,

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, Self
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from tersely.contracts import Backend, Completion, Request
+from tersely.contracts import Completion, Request
 from tersely.errors import (
     BackendError,
     ConfigError,
     ContextLengthError,
     TerselyError,
-    first_fault,
 )
 from tersely.middleware.adapters import look
 from tersely.middleware.batch_answers import Kept, Key
+from tersely.middleware.batch_asking import Ask, Generation, asking
 from tersely.middleware.batch_calls import Call, call_of, plain, result_of
 from tersely.middleware.batch_workers import Done, Engine, Work
 from tersely.middleware.files import Block, Made, total
@@ -39,47 +34,6 @@ FIRST = 8
 
 OUTAGE = 32
 """After so many rows in a row whose failure may pass, the job stops as well."""
-
-
-class Generation(BaseModel):
-    """Who answers the rows of a job, and how they are asked.
-
-    Rows that say nothing of it themselves have answers of `max_tokens` tokens at most, drawn at
-    `temperature`. `at_once` requests are under way at most; how often a failed one is asked again
-    is the backend's affair.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-    backend: Backend
-    max_tokens: int = Field(default=256, ge=1)
-    temperature: float = Field(default=0.0, ge=0)
-    at_once: int = Field(default=16, ge=1)
-
-    @classmethod
-    def of(cls, value: Any) -> Self | None:
-        """From a backend, or a mapping of these settings. Raises ConfigError."""
-        if value is None or isinstance(value, cls):
-            return value
-        given = value if isinstance(value, Mapping) else {"backend": value}
-        try:
-            return cls(**given)
-        except ValidationError as error:
-            raise ConfigError(f"generate {first_fault(error)}") from error
-
-    @property
-    def known(self) -> str:
-        """What the answers of a job depend on: it must stay the same from run to run."""
-        asked = (type(self.backend).__name__, *map(self._told, ("model", "base_url")))
-        return repr((*asked, self.max_tokens, self.temperature))
-
-    @property
-    def together(self) -> int:
-        """How many requests are under way at once."""
-        return self.at_once if "parallel" in self.backend.capabilities else 1
-
-    def _told(self, name: str) -> str:
-        return str(getattr(self.backend, name, ""))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,9 +66,6 @@ class Asked:
 Hand = tuple[Block, list[Asked]]
 """A block whose rows were asked."""
 
-Ask = Callable[[Key, Sequence[Request]], "Future[list[Completion]]"]
-"""Sends what a row asks."""
-
 
 @dataclass(slots=True, kw_only=True)
 class Answering:
@@ -133,7 +84,7 @@ class Answering:
 
     def __call__(self, blocks: Iterable[Block]) -> Iterator[Done]:
         waiting: deque[Hand] = deque()
-        with _asking(self.generation, self.kept) as ask:
+        with asking(self.generation, self.kept) as ask:
             try:
                 for block, made in self.engine(blocks):
                     waiting.append((block, self._asked(block, made, ask)))
@@ -263,42 +214,3 @@ def _usage(done: Sequence[Completion]) -> Usage:
         cached=done[0].cached_tokens,
         completion=sum(one.completion_tokens for one in done),
     )
-
-
-@contextmanager
-def _asking(generation: Generation, kept: Kept) -> Iterator[Ask]:
-    """What sends requests: they are answered in a thread of its own, so many at once.
-
-    Whatever is under way in the end is broken off.
-    """
-    made: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-
-    async def until_the_end() -> None:
-        end = asyncio.Event()
-        made.set_result((asyncio.get_running_loop(), end))
-        await end.wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(until_the_end()), daemon=True)
-    thread.start()
-    loop, end = made.result()
-    free = asyncio.Semaphore(generation.together)
-
-    async def answered(key: Key, requests: Sequence[Request]) -> list[Completion]:
-        async with free:
-            done = await generation.backend.acomplete(requests)
-        kept.add(key, done)
-        return done
-
-    def ask(key: Key, requests: Sequence[Request]) -> Future[list[Completion]]:
-        if key not in kept.known:
-            return asyncio.run_coroutine_threadsafe(answered(key, requests), loop)
-        known: Future[list[Completion]] = Future()
-        known.set_result(kept.known.pop(key))
-        return known
-
-    with kept:
-        try:
-            yield ask
-        finally:
-            loop.call_soon_threadsafe(end.set)
-            thread.join()

@@ -10,6 +10,8 @@ from typing import Annotated, Any, cast
 import typer
 from typer import Argument, Option
 
+from tersely.errors import ConfigError
+from tersely.middleware.cli_ask import Server
 from tersely.middleware.cli_io import tell, write_json
 from tersely.middleware.cli_options import Display, Wishes
 
@@ -82,6 +84,35 @@ class Trial:
             tell(said.message)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers(Server):
+    """Who answers the rows, if they are to be answered."""
+
+    generate: Annotated[
+        str | None,
+        Option(
+            metavar="MODEL", help="Have every row answered by this model, here or at --base-url."
+        ),
+    ] = None
+    max_tokens: Annotated[int, Option(min=1, help="How long an answer may be.")] = 256
+    temperature: Annotated[float, Option(min=0, help="How freely an answer is drawn.")] = 0.0
+    at_once: Annotated[int, Option(min=1, help="Rows that are answered at the same time.")] = 16
+
+    @property
+    def generation(self) -> dict[str, Any] | None:
+        """The settings of `generate`. Raises ConfigError."""
+        if self.generate is None:
+            if self.base_url or self.api_key_env:
+                raise ConfigError("--base-url is asked for answers: name the model by --generate")
+            return None
+        return {
+            "backend": self.backend(self.generate),
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "at_once": self.at_once,
+        }
+
+
 def batch(
     source: Annotated[
         str,
@@ -91,10 +122,11 @@ def batch(
     out: Annotated[str, Option("--out", "-o", help="What to write; a folder for several files.")],
     wishes: Wishes,
     rows: Rows,
+    answers: Answers,
     trial: Trial,
     display: Display,
 ) -> None:
-    """Compress the prompts of a data set, in constant memory; a stopped run goes on later."""
+    """Compress the prompts of a data set, and perhaps answer them; a stopped run goes on later."""
     from tersely.middleware import batch as batches
     from tersely.middleware import scope
 
@@ -104,6 +136,7 @@ def batch(
         "pipeline": pipeline.but(model=wishes.model) if wishes.model else pipeline,
         "progress": not (display.quiet or display.as_json),
         "field": tuple(rows.field) or None,
+        "generate": answers.generation,
     }
     with scope.override(
         mode=cast(Any, wishes.mode), question=wishes.question, strict=wishes.strict or None

@@ -9,7 +9,9 @@ from typing import Any, assert_type
 from langchain_core.documents import Document
 
 import tersely
+from tersely.backends.scripted import ScriptedBackend
 from tersely.middleware.batch import BatchJob, batch
+from tersely.middleware.batch_asking import Generation
 from tersely.middleware.batch_sample import Estimate, estimate
 from tersely.middleware.batch_summary import BatchSummary
 from tersely.middleware.decorator import Optimized
@@ -135,3 +137,6 @@ def of_batch() -> None:
     assert_type(estimate("in", "out", sample=50), Estimate)
     assert_type(job.run().exit_code, int)
     BatchJob(source=Path("in"))  # type: ignore[call-arg]
+    who = Generation(backend=ScriptedBackend(["a"]), max_tokens=9)
+    assert_type(BatchJob(source="in", target="out", generate=who).generate, Generation | None)
+    assert_type(batch("in", "out", generate=who.backend).answered, int)
