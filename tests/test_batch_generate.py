@@ -7,9 +7,9 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -322,18 +322,14 @@ def test_a_server_is_asked_so_many_at_once(tmp_path: Path, server: Loopback) -> 
     server.gate.clear()
     rows = [{"text": f"row {i}"} for i in range(12)]
     who = {"backend": served(server), "at_once": 3}
-    done: list[BatchSummary] = []
-    job = threading.Thread(
-        target=lambda: done.append(run(tmp_path, rows, who, pipeline="none", block=2))
-    )
-    job.start()
-    while len(server.seen) < 3:
-        time.sleep(0.01)
-    time.sleep(0.3)
-    assert len(server.seen) == 3
-    server.gate.set()
-    job.join()
-    assert done[0].answered == 12
+    with ThreadPoolExecutor() as pool:
+        job = pool.submit(run, tmp_path, rows, who, pipeline="none", block=2)
+        while len(server.seen) < 3 and not job.done():
+            time.sleep(0.01)
+        time.sleep(0.3)
+        assert len(server.seen) == 3 or job.result()
+        server.gate.set()
+        assert job.result().answered == 12
     assert sorted(asked_of(server)) == sorted(row["text"] for row in rows)
 
 
