@@ -25,7 +25,7 @@ from tersely.middleware.batch_share import shared
 from tersely.middleware.batch_sort import Sorted
 from tersely.middleware.batch_summary import SUMS, BatchSummary
 from tersely.middleware.batch_workers import Engine, Work, crew
-from tersely.middleware.files import At, Files, files_of, objects
+from tersely.middleware.files import ANSWER, COLUMN, At, Files, files_of, objects
 from tersely.middleware.journal import Mark, Source
 from tersely.middleware.pipeline import Pipeline, pipeline_of
 from tersely.middleware.row_shapes import FormatName, format_of, steps
@@ -109,8 +109,8 @@ class BatchJob(BaseModel):
     @cached_property
     def files(self) -> Files:
         """Who reads the source and writes the target. Raises ConfigError."""
-        answers = self.generate is not None
-        return files_of(str(self.source), str(self.target), answers=answers)
+        columns = (COLUMN,) if self.generate is None else (COLUMN, ANSWER)
+        return files_of(str(self.source), str(self.target), columns)
 
     @cached_property
     def optimizer(self) -> RowOptimizer:

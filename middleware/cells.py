@@ -80,7 +80,7 @@ class Cells:
     codec: Codec = ""
     grows: bool = True
     has_column: bool = True
-    answers: bool = False
+    columns: tuple[str, ...] = (COLUMN,)
 
     def parts(self) -> list[str]:
         check_readable(self.source)
@@ -94,7 +94,7 @@ class Cells:
     @property
     def _own(self) -> list[str]:
         """The names of the columns that rows get."""
-        return _NAMES + _ANSWERS if self.answers else _NAMES
+        return [name for column in self.columns for name in _NAMES[column]]
 
     def blocks(self, at: At, rows: int) -> Iterator[Block]:
         head = self._head()
@@ -161,8 +161,10 @@ class Cells:
             raise ConfigError(f"{self.source} can't be read after row {count}: {error}") from error
 
 
-_NAMES = [f"{COLUMN}_{part}" for part in ACCOUNT]
-_ANSWERS = [ANSWER, *(f"{ANSWER}_{part}" for part in ANSWERED)]
+_NAMES = {
+    COLUMN: [f"{COLUMN}_{part}" for part in ACCOUNT],
+    ANSWER: [ANSWER, *(f"{ANSWER}_{part}" for part in ANSWERED)],
+}
 
 
 def _row(head: Head, record: Record) -> dict[str, str]:

@@ -153,8 +153,8 @@ def is_dataset(place: str) -> bool:
     return places.exists(places.below(place, "state.json"))
 
 
-def files_of(source: str, target: str, *, answers: bool = False) -> Files:
-    """Who reads a source and writes it as a target, with a column of `answers` where it has one.
+def files_of(source: str, target: str, columns: tuple[str, ...] = (COLUMN,)) -> Files:
+    """Who reads a source and writes it as a target, with columns of ours.
 
     Raises ConfigError with the mend.
     """
@@ -166,17 +166,17 @@ def files_of(source: str, target: str, *, answers: bool = False) -> Files:
         from tersely.middleware.tables import Tables
 
         default: Kind = kind if kind == "dataset" or PurePosixPath(target).suffix else "dataset"
-        return Tables(source, kind, wanted or default, answers=answers)
+        return Tables(source, kind, wanted or default, columns=columns)
     if wanted not in (None, kind):
         raise ConfigError(f"a {kind} source can't be written as {wanted}: {target}")
     unpacking = places.codec_of(source)
     if kind == "csv":
         from tersely.middleware.cells import Cells
 
-        return Cells(source, unpacking, packing, answers=answers)
+        return Cells(source, unpacking, packing, columns=columns)
     from tersely.middleware.jsonl import Lines
 
-    return Lines(source, unpacking, packing)
+    return Lines(source, unpacking, packing, columns=columns)
 
 
 def _kind_of_source(source: str) -> Kind:

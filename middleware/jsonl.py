@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -64,6 +64,7 @@ class Lines:
     codec: Codec = ""
     grows: bool = True
     has_column: bool = False
+    columns: tuple[str, ...] = (COLUMN,)
 
     def parts(self) -> list[str]:
         check_readable(self.source)
@@ -90,7 +91,8 @@ class Lines:
             yield Block(data=(line,), rows=1, end=At(block.end.offset, line.number))
 
     def treat(self, block: Block, treat: Treat, *, column: bool) -> Made:
-        return total([_made(line, treat, column=column) for line in block.data])
+        columns = self.columns if column else ()
+        return total([_made(line, treat, columns) for line in block.data])
 
     def finish(self, grown: Path, target: Path) -> None:
         """There is nothing to do: the pieces in a row are the target."""
@@ -158,7 +160,7 @@ def check_readable(path: str | Path) -> None:
         raise ConfigError(f"{path} must be in UTF-8, but is UTF-16: save it as UTF-8")
 
 
-def _made(line: Line, treat: Treat, *, column: bool) -> Made:
+def _made(line: Line, treat: Treat, columns: Sequence[str]) -> Made:
     """What is written for one line."""
     try:
         text = line.text
@@ -168,17 +170,16 @@ def _made(line: Line, treat: Treat, *, column: bool) -> Made:
         return Made(errors=_error(line, unread), tally=Tally.of(line.number, None, unread))
     treated = treat(row)
     edits: dict[Any, Any] = {**treated.edits}
-    if column and isinstance(row, dict):
-        edits[(COLUMN,)] = treated.account
-        if treated.answer is not None:
-            edits[(ANSWER,)] = treated.answer
+    if isinstance(row, dict):
+        told = {COLUMN: treated.account, ANSWER: treated.answer}
+        edits |= {(name,): told[name] for name in columns if told[name] is not None}
     name = row.get("custom_id") if isinstance(row, dict) else None
-    told = {"line": line.number, "custom_id": name} | treated.account
+    account = {"line": line.number, "custom_id": name} | treated.account
     return Made(
         target=(patched(text, edits).encode() + line.ending,),
         errors=_error(line, treated) if treated.status == "failed" else b"",
-        report=b"" if column else error_line(told),
-        results=b"" if column or treated.answer is None else error_line({**treated.answer}),
+        report=b"" if columns else error_line(account),
+        results=b"" if columns or treated.answer is None else error_line({**treated.answer}),
         tally=Tally.of(line.number, row, treated),
     )
 

@@ -44,7 +44,7 @@ class Tables:
     codec: Codec = ""
     grows: bool = False
     has_column: bool = True
-    answers: bool = False
+    columns: tuple[str, ...] = (COLUMN,)
 
     def parts(self) -> list[str]:
         return parts_of(self.source) if self.kind == "dataset" else [self.source]
@@ -74,8 +74,8 @@ class Tables:
         treated = [treat(row) for row in rows]
         numbered = list(enumerate(zip(rows, treated, strict=True), block.first))
         errors = (_error(n, row, one) for n, (row, one) in numbered if one.status == "failed")
-        made = edited(table, treated)
-        if self.answers:
+        made = edited(table, treated, column=COLUMN in self.columns)
+        if ANSWER in self.columns:
             said = _arrow().array([one.answer for one in treated], type=_answer())
             made = _set(made, ANSWER, said)
         batches = made.combine_chunks().to_batches()
@@ -86,9 +86,9 @@ class Tables:
         )
 
     def finish(self, grown: Path, target: Path) -> None:
-        schema = with_column(self.schema)
-        if self.answers:
-            schema = with_column(schema, ANSWER, _answer())
+        schema = self.schema
+        for name in self.columns:
+            schema = with_column(schema, name, _account() if name == COLUMN else _answer())
         if self.made == "dataset":
             target.mkdir(parents=True, exist_ok=True)
             write_about(self.source if self.kind == "dataset" else "", target, schema)
@@ -160,11 +160,11 @@ def _block(batch: Any, first: int, total: int = 1) -> Block:
     )
 
 
-def with_column(schema: Any, name: str = COLUMN, kind: Any = None) -> Any:
-    """The columns with one more, that of the account, in the place of one of its name."""
+def with_column(schema: Any, name: str, kind: Any) -> Any:
+    """The columns with one more, in the place of one of its name."""
     at = schema.get_field_index(name)
     schema = schema if at < 0 else schema.remove(at)
-    return described(schema.append(_arrow().field(name, kind or _account())))
+    return described(schema.append(_arrow().field(name, kind)))
 
 
 def _answer() -> Any:
