@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from tersely import __version__
-from tersely.compressors.holding import Holding, Recipe, through
+from tersely.ahead import Given, ReadsAhead, can_read_ahead
+from tersely.compressors.holding import Holding, Recipe, seen_by, through
 from tersely.compressors.memory import Memory, key_of
 from tersely.compressors.store import Store
 from tersely.contracts import Context, Stage
@@ -67,6 +68,21 @@ class Cached(Holding):
                 store.check()
             except OSError as error:
                 raise ConfigError(f"cached: folder {str(store.path.parent)!r}: {error}") from error
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether the recipe's model can read for several prompts together."""
+        return can_read_ahead((self.recipe,))
+
+    def ahead(self, given: Sequence[Given], /) -> None:
+        """Have the recipe read for the prompts of which nothing is known yet."""
+        new: dict[bytes, Given] = {}
+        for prompt, context in given:
+            key = key_of("\n".join(settings_of(self.recipe, context)), *_contents(prompt))
+            if self._known(prompt, key) is None:
+                new[key] = (seen_by(self.recipe, prompt, prompt.open), context)
+        if isinstance(self.recipe, ReadsAhead):
+            self.recipe.ahead(list(new.values()))
 
     def __call__(self, prompt: Prompt, context: Context, /) -> Prompt:
         told = "\n".join(settings_of(self.recipe, context))

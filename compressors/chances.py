@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from tersely.compressors.memory import Memory, key_of
-from tersely.compressors.paced import Pace
+from tersely.compressors.paced import Pace, width_of
 from tersely.compressors.self_information import TokenScores
 from tersely.contracts import Context
 from tersely.errors import ModelError
@@ -91,8 +91,8 @@ def chances(
         for start, end in windows(text, one, classifier.max_length - _special(classifier))
     ]
     found = [np.zeros(len(one.ids)) for one in tokens]
-    size = lambda window: len(window.ids)  # noqa: E731
-    for batch in PACE.batches(cut, size, BATCH, reader=classifier, context=context):
+    size = lambda window: _width(window, classifier)  # noqa: E731
+    for batch in PACE.batches(cut, size, BATCH, reader=classifier, context=context, even=True):
         for window, read in zip(batch, _read(batch, classifier), strict=True):
             found[window.text][window.start : window.start + len(read)] = read
     for one, read in zip(tokens, found, strict=True):
@@ -174,7 +174,7 @@ def _read(batch: Sequence[_Window], classifier: TokenClassifier) -> list[Floats]
 
     before, after = around(classifier)
     inputs = [np.concatenate((before, window.ids, after)) for window in batch]
-    ids, mask = padded(inputs, classifier)
+    ids, mask = padded(inputs, classifier, _width(batch[0], classifier))
     with torch.inference_mode():
         logits = classifier.model(input_ids=ids, attention_mask=mask).logits.float()
         kept = (logits[..., 1] - logits[..., 0]).double().sigmoid().cpu().numpy()
@@ -184,14 +184,22 @@ def _read(batch: Sequence[_Window], classifier: TokenClassifier) -> list[Floats]
     ]
 
 
+def _width(window: _Window, classifier: TokenClassifier) -> int:
+    """The tokens that an input is filled up to, special ones included."""
+    return width_of(len(window.ids) + _special(classifier), classifier.max_length)
+
+
 def padded(
-    inputs: Sequence[Ints], classifier: TokenClassifier
+    inputs: Sequence[Ints], classifier: TokenClassifier, width: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs as one batch, and where they are not filled up. Shape: (inputs, longest) each."""
+    """Inputs as one batch, and where they are not filled up. Shape: (inputs, longest) each.
+
+    They are filled up to `width` if it is more than the longest has.
+    """
     import torch
 
     sizes = np.array([len(one) for one in inputs])
-    mask = np.arange(sizes.max()) < sizes[:, None]
+    mask = np.arange(max(width, sizes.max())) < sizes[:, None]
     ids = np.full(mask.shape, classifier.tokenizer.pad_token_id or 0, np.int64)
     ids[mask] = np.concatenate(inputs)
     device = classifier.device

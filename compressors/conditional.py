@@ -11,6 +11,7 @@ from tersely.compressors.memory import key_of
 from tersely.compressors.self_information import (
     MEMORY,
     PREFIX,
+    Conditioned,
     TokenScores,
     Window,
     opening,
@@ -51,11 +52,16 @@ def with_tail(texts: Sequence[str], tail: str, lm: str, context: Context) -> lis
     What was read is remembered; the scores of the texts are those that `surprise` gives. Raises
     OutOfTime between two calls of the model.
     """
+    return with_tails([(text, tail) for text in texts], lm, context)
+
+
+def with_tails(asked: Sequence[Conditioned], lm: str, context: Context) -> list[Heard]:
+    """The same for texts that are each followed by a tail of their own."""
     model = causal_lm(lm)
-    keys = [(key_of(lm, "", text), key_of(lm, text, tail, AFTER)) for text in texts]
+    keys = [(key_of(lm, "", text), key_of(lm, text, tail, AFTER)) for text, tail in asked]
     known = {key: found for key in keys if (found := _remembered(*key))}
-    new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
-    for key, heard in zip(new, _hear(list(new.values()), tail, model, context), strict=True):
+    new = {key: one for key, one in zip(keys, asked, strict=True) if key not in known}
+    for key, heard in zip(new, _hear(list(new.values()), model, context), strict=True):
         known[key] = heard
         MEMORY.put(key[0], heard.own)
         MEMORY.put(key[1], heard.tail)
@@ -68,21 +74,22 @@ def _remembered(own: bytes, tail: bytes) -> Heard | None:
     return None if text is None or said is None else Heard(text, said)
 
 
-def _hear(texts: Sequence[str], tail: str, lm: CausalLM, context: Context) -> list[Heard]:
+def _hear(asked: Sequence[Conditioned], lm: CausalLM, context: Context) -> list[Heard]:
     """The scores of some texts and of the tail after each."""
-    encoded = [encode(text, lm) for text in texts]
-    said, offsets = (part[-PREFIX:] for part in encode(tail, lm))
-    cut = [w for i, (ids, _) in enumerate(encoded) for w in _followed(i, ids, said, lm)]
+    encoded = [encode(text, lm) for text, _ in asked]
+    tails = {tail: encode(tail, lm) for tail in dict.fromkeys(tail for _, tail in asked)}
+    said = [tails[tail][0][-PREFIX:] for _, tail in asked]
+    cut = [w for i, (ids, _) in enumerate(encoded) for w in _followed(i, ids, said[i], lm)]
     nats = [np.zeros(len(ids)) for ids, _ in encoded]
-    best = [np.full(len(said), np.inf) for _ in encoded]
-    for window, scores in read(cut, lm, context, before=said[:0]):
-        own, after = np.split(scores, [len(scores) - len(said)])
+    best = [np.full(len(one), np.inf) for one in said]
+    for window, scores in read(cut, lm, context, before=np.zeros(0, np.int64)):
+        own, after = np.split(scores, [len(scores) - len(said[window.text])])
         nats[window.text][window.start : window.start + len(own)] = own
         if after.sum() < best[window.text].sum():
             best[window.text] = after
     return [
-        Heard(_scored(spans, own), _scored(offsets, after))
-        for (_, spans), own, after in zip(encoded, nats, best, strict=True)
+        Heard(_scored(spans, own), _scored(tails[tail][1][-PREFIX:], after))
+        for (_, spans), (_, tail), own, after in zip(encoded, asked, nats, best, strict=True)
     ]
 
 

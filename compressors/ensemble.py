@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 import numpy as np
 from pydantic import Field, PlainValidator, model_validator
 
+from tersely.ahead import Given, ReadsAhead, can_read_ahead
 from tersely.compressors.holding import SCHEMA, WRITTEN, Holding
 from tersely.compressors.prune import Pruner
 from tersely.contracts import Context
@@ -65,6 +66,18 @@ class Ensemble(Holding, Pruner):
         if self.unit != self.recipes[0].unit:
             raise ValueError(f"unit: it is the first recipe's, {self.recipes[0].unit!r}")
         return self
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether a recipe's model can read for several prompts together."""
+        return can_read_ahead(self.recipes)
+
+    def ahead(self, given: Sequence[Given], /) -> None:
+        """Have each recipe read that can."""
+        needed = [(prompt, own) for prompt, own in given if not self.needless(prompt, own)]
+        for one in self.recipes:
+            if isinstance(one, ReadsAhead) and needed:
+                one.ahead(needed)
 
     def weighed(
         self, segments: Sequence[Segment], prompt: Prompt, context: Context

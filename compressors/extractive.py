@@ -10,8 +10,8 @@ from pydantic import Field
 
 from tersely.compressors.coverage import covering
 from tersely.compressors.graph import Likeness, likeness, walked
-from tersely.compressors.prune import Pruner, apart
-from tersely.compressors.sentences import AUTO, chosen, similarity
+from tersely.compressors.prune import Foreseeing, Wanted, apart
+from tersely.compressors.sentences import AUTO, chosen, read_for, similarity
 from tersely.contracts import Context
 from tersely.documents import documents_of
 from tersely.errors import require
@@ -25,7 +25,7 @@ MOST = 4000
 """Sentences up to which each is compared with each."""
 
 
-class Extractive(Pruner):
+class Extractive(Foreseeing):
     """An extractive summary: the sentences that say most, in their own words and order.
 
     A sentence is worth what it says of the whole: by `centrality` "graph" it is ranked by those
@@ -61,6 +61,20 @@ class Extractive(Pruner):
         if self.encoder not in ("", AUTO):
             require("sentence_transformers", extra="rag")
             resolve(self.encoder)
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether there is an encoder to read with."""
+        return bool(self.encoder)
+
+    def read_for(self, wanted: Sequence[Wanted]) -> None:
+        if not (encoder := chosen(self.encoder, self.name, wanted[0].context)):
+            return
+        texts = [[text for cut in self.units_of(one) for text in cut.texts] for one in wanted]
+        asked = [one.prompt.question for one in wanted]
+        whole = [(some, "") for some in texts]  # compared with each other, without a prompt
+        told = [(some, question) for some, question in zip(texts, asked, strict=True) if question]
+        read_for([*whole, *told], encoder, wanted[0].context)
 
     def values(self, units: Sequence[Units], prompt: Prompt, context: Context) -> Sequence[Floats]:
         texts = [text for one in units for text in one.texts]

@@ -86,12 +86,16 @@ def through(stage: Stage, prompt: Prompt, context: Context, places: Iterable[int
 
     Of these it sees only the kinds that it takes.
     """
-    reach = [i for i in places if prompt.segments[i].kind in stage.kinds]
-    shut = set(prompt.open) - set(reach)
-    made = stage(
-        prompt.with_segments({i: replace(prompt.segments[i], locked=True) for i in shut}), context
-    )
-    return prompt.with_segments({i: made.segments[i] for i in reach})
+    seen = seen_by(stage, prompt, places)
+    made = stage(seen, context)
+    return prompt.with_segments({i: made.segments[i] for i in seen.open})
+
+
+def seen_by(stage: Stage, prompt: Prompt, places: Iterable[int]) -> Prompt:
+    """The prompt in which only the texts at these places, and of the stage's kinds, are open."""
+    reach = {i for i in places if prompt.segments[i].kind in stage.kinds}
+    shut = set(prompt.open) - reach
+    return prompt.with_segments({i: replace(prompt.segments[i], locked=True) for i in shut})
 
 
 def _shown(value: Any) -> Any:

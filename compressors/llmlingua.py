@@ -10,15 +10,15 @@ import numpy as np
 from pydantic import Field
 
 from tersely.compressors.coarse import leading
-from tersely.compressors.prune import ByLanguageModel, room
-from tersely.compressors.self_information import TokenScores, surprise
+from tersely.compressors.prune import ByLanguageModel, Foreseeing, Wanted, room
+from tersely.compressors.self_information import TokenScores, surprise, surprises
 from tersely.contracts import Context
 from tersely.prompt import Prompt, Segment, Span
 from tersely.select import Part
 from tersely.units import Floats, Units, split
 
 
-class LLMLingua(ByLanguageModel):
+class LLMLingua(Foreseeing, ByLanguageModel):
     """LLMLingua: coarse to fine by conditional perplexity, in one pass of the model.
 
     The budget controller keeps the passages of highest perplexity, `coarse` times as many
@@ -39,6 +39,10 @@ class LLMLingua(ByLanguageModel):
     unit: Literal["token", "word", "phrase"] = "word"
     coarse: float = Field(default=1.2, ge=1)
 
+    def read_for(self, wanted: Sequence[Wanted]) -> None:
+        asked = [(text, _condition(one.prompt)) for one in wanted for text in one.texts]
+        surprises(asked, self.model, wanted[0].context)
+
     def values(self, units: Sequence[Units], prompt: Prompt, context: Context) -> Sequence[Floats]:
         scores = self._scores([one.text for one in units], prompt, context)
         return [score.means(one) for score, one in zip(scores, units, strict=True)]
@@ -57,8 +61,12 @@ class LLMLingua(ByLanguageModel):
         return ranked
 
     def _scores(self, texts: Sequence[str], prompt: Prompt, context: Context) -> list[TokenScores]:
-        condition = f"{prompt.question}\n" if prompt.question else ""
-        return surprise(texts, self.model, context, condition=condition)
+        return surprise(texts, self.model, context, condition=_condition(prompt))
+
+
+def _condition(prompt: Prompt) -> str:
+    """What stands before every text."""
+    return f"{prompt.question}\n" if prompt.question else ""
 
 
 def _passages(

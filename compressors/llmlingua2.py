@@ -12,7 +12,7 @@ import regex
 from pydantic import Field
 
 from tersely.compressors.chances import Pool, chances_of
-from tersely.compressors.prune import Pruner, room
+from tersely.compressors.prune import Foreseeing, Wanted, room
 from tersely.contracts import Context
 from tersely.errors import ModelError, require
 from tersely.models import resolve
@@ -31,7 +31,7 @@ LAST = -1
 """The rank of what is said again: only when all else is kept."""
 
 
-class LLMLingua2(Pruner):
+class LLMLingua2(Foreseeing):
     """LLMLingua-2: keeps the words that a trained classifier would keep, in one pass of it.
 
     `model` is a folder or hub id: a published checkpoint
@@ -71,6 +71,10 @@ class LLMLingua2(Pruner):
             return made
         once = made.with_texts({i: self._once(made.segments[i]) for i in made.open})
         return once if context.tokens(once) < context.tokens(made) else made
+
+    def read_for(self, wanted: Sequence[Wanted]) -> None:
+        texts = [text for one in wanted for text in one.texts]
+        chances_of(texts, self._checkpoint(), wanted[0].context)
 
     def values(self, units: Sequence[Units], prompt: Prompt, context: Context) -> Sequence[Floats]:
         found = chances_of([one.text for one in units], self._checkpoint(), context)

@@ -10,9 +10,9 @@ import numpy as np
 from pydantic import Field
 
 from tersely.compressors.coarse import leading
-from tersely.compressors.conditional import with_tail
-from tersely.compressors.prune import ByLanguageModel, room
-from tersely.compressors.self_information import TokenScores, surprise
+from tersely.compressors.conditional import Heard, with_tail, with_tails
+from tersely.compressors.prune import ByLanguageModel, Foreseeing, Wanted, room
+from tersely.compressors.self_information import TokenScores, surprise, surprises
 from tersely.contracts import Context, Need
 from tersely.documents import documents_of
 from tersely.order import Order
@@ -24,7 +24,7 @@ RESTRICTIVE = "We can get the answer to this question in the given documents."
 """Said after the question, so that a document counts by whether it answers (from the paper)."""
 
 
-class LongLLMLingua(ByLanguageModel):
+class LongLLMLingua(Foreseeing, ByLanguageModel):
     """LongLLMLingua: first the documents that answer the question, then the words it is about.
 
     A document is what stands between blank lines. Documents rank by how likely the question is
@@ -48,6 +48,21 @@ class LongLLMLingua(ByLanguageModel):
     coarse: float = Field(default=1.0, ge=1)
     dynamic: float = Field(default=0.3, ge=0, le=1)
     order: Order = "best_first"
+
+    def read_for(self, wanted: Sequence[Wanted]) -> None:
+        """Every document with the question after it; then, of each prompt, those it would keep."""
+        context = wanted[0].context
+        told = [(one, _documents(one.texts)[1]) for one in wanted]
+        asked = [(text, _tail(one.prompt)) for one, documents in told for text in documents]
+        heard = iter(with_tails(asked, self.model, context))
+        again = []
+        for one, documents in told:
+            own = [next(heard) for _ in documents]
+            if one.prompt.question:
+                _, kept = self._ranked(own, one.prompt, one.context)
+                condition = f"{one.prompt.question}\n"
+                again += [(documents[i], condition) for i in np.flatnonzero(kept)]
+        surprises(again, self.model, context)
 
     def values(self, units: Sequence[Units], prompt: Prompt, context: Context) -> Sequence[Floats]:
         found = self._read([one.text for one in units], prompt, context)
@@ -75,13 +90,10 @@ class LongLLMLingua(ByLanguageModel):
 
     def _read(self, texts: Sequence[str], prompt: Prompt, context: Context) -> _Found:
         """What the model says of the documents in some texts."""
-        cuts = [split(text, "paragraph") for text in texts]
-        documents = [document for cut in cuts for document in cut.texts]
-        heard = with_tail(documents, f"\n{prompt.question} {RESTRICTIVE}", self.model, context)
+        cuts, documents = _documents(texts)
+        heard = with_tail(documents, _tail(prompt), self.model, context)
         words = [one.own for one in heard]
-        likely = np.array([one.likelihood for one in heard])
-        sizes = np.array([len(one.own) for one in heard], np.float64)
-        kept = leading(likely, sizes, self.coarse * room(prompt, context))
+        likely, kept = self._ranked(heard, prompt, context)
         if prompt.question:
             best = [documents[i] for i in np.flatnonzero(kept)]
             told = surprise(best, self.model, context, condition=f"{prompt.question}\n")
@@ -93,6 +105,25 @@ class LongLLMLingua(ByLanguageModel):
             likely=likely,
             kept=kept,
         )
+
+    def _ranked(
+        self, heard: Sequence[Heard], prompt: Prompt, context: Context
+    ) -> tuple[Floats, Bools]:
+        """How likely the question is after each document, and which are kept."""
+        likely = np.array([one.likelihood for one in heard])
+        sizes = np.array([len(one.own) for one in heard], np.float64)
+        return likely, leading(likely, sizes, self.coarse * room(prompt, context))
+
+
+def _documents(texts: Sequence[str]) -> tuple[list[Units], list[str]]:
+    """Each text cut into documents, and all of these."""
+    cuts = [split(text, "paragraph") for text in texts]
+    return cuts, [document for cut in cuts for document in cut.texts]
+
+
+def _tail(prompt: Prompt) -> str:
+    """What is said after every document."""
+    return f"\n{prompt.question} {RESTRICTIVE}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

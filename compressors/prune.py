@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tersely.ahead import Given
 from tersely.contracts import Context, StageModel
 from tersely.errors import require
 from tersely.kinds import prose
@@ -59,15 +60,19 @@ class Pruner(StageModel):
     ) -> Sequence[Part]:
         """Each segment cut into units, with their values and ranks."""
         facts = [self._whole(segment) for segment in segments]
-        units = [
-            split(segment.text, self.unit, atoms=spans, marked=self.marks(segment, spans))
-            for segment, spans in zip(segments, facts, strict=True)
-        ]
+        units = self.cut(segments, facts)
         values = self.values(units, prompt, context)
         ranks = [self.ranks(one, spans) for one, spans in zip(units, facts, strict=True)]
         return [
             Part(units=one, values=worth, ranks=_forced(rank, one, segment))
             for one, worth, rank, segment in zip(units, values, ranks, segments, strict=True)
+        ]
+
+    def cut(self, segments: Sequence[Segment], facts: Sequence[Sequence[Span]]) -> list[Units]:
+        """Each segment in units, none of which cuts a fact."""
+        return [
+            split(segment.text, self.unit, atoms=spans, marked=self.marks(segment, spans))
+            for segment, spans in zip(segments, facts, strict=True)
         ]
 
     def needless(self, prompt: Prompt, context: Context) -> bool:
@@ -87,6 +92,45 @@ class Pruner(StageModel):
     def _whole(self, segment: Segment) -> list[Span]:
         """What must not be cut in a text."""
         return protected(segment.text) if self.unit in FINE else fences(segment.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The texts of a prompt that are to be valued."""
+
+    segments: Sequence[Segment]
+    prompt: Prompt
+    context: Context
+
+    @property
+    def texts(self) -> list[str]:
+        return [segment.text for segment in self.segments]
+
+
+class Foreseeing(Pruner):
+    """Base of the pruners whose model can read for several prompts together.
+
+    A recipe says in `read_for` what that is; what was read has to be remembered.
+    """
+
+    def ahead(self, given: Sequence[Given], /) -> None:
+        """Read for all prompts of which something has to be dropped."""
+        wanted = [
+            Wanted([prompt.segments[i] for i in reach], prompt, context)
+            for prompt, context in given
+            if not self.needless(prompt, context) and (reach := prose(prompt))
+        ]
+        if wanted:
+            self.read_for(wanted)
+
+    def read_for(self, wanted: Sequence[Wanted]) -> None:
+        """Have the model read what valuing all these texts takes."""
+        raise NotImplementedError
+
+    def units_of(self, wanted: Wanted) -> list[Units]:
+        """The units that are valued."""
+        facts = [self._whole(segment) for segment in wanted.segments]
+        return self.cut(wanted.segments, facts)
 
 
 class ByLanguageModel(Pruner):

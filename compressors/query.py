@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import Field
 
 from tersely.compressors.heard import heard
-from tersely.compressors.prune import Pruner, apart
-from tersely.compressors.sentences import AUTO, chosen, similarity
+from tersely.compressors.prune import Foreseeing, Wanted, apart
+from tersely.compressors.sentences import AUTO, chosen, read_for, similarity
 from tersely.contracts import Context
 from tersely.documents import documents_of, named_in, titled, titles_of
 from tersely.errors import require
@@ -26,7 +26,7 @@ BEST = 2
 """Documents from which the next step is taken."""
 
 
-class Query(Pruner):
+class Query(Foreseeing):
     """Keeps the sentences that a question needs, and what stands around them.
 
     A sentence is scored by the words it shares with the question (BM25), and by its meaning
@@ -74,6 +74,17 @@ class Query(Pruner):
         self, segments: Sequence[Segment], prompt: Prompt, context: Context
     ) -> Sequence[Part]:
         return heard(super().weighed(segments, prompt, context), segments, prompt)
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether there is an encoder to read with."""
+        return bool(self.meaning and self.encoder)
+
+    def read_for(self, wanted: Sequence[Wanted]) -> None:
+        asked = [one for one in wanted if one.prompt.question]
+        if asked and (encoder := chosen(self.encoder, self.name, asked[0].context)):
+            told = [([*titled(self.units_of(one))], one.prompt.question) for one in asked]
+            read_for(told, encoder, wanted[0].context)
 
     def values(self, units: Sequence[Units], prompt: Prompt, context: Context) -> Sequence[Floats]:
         texts = [text for one in units for text in one.texts]

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from tersely.compressors.prune import Pruner, apart
-from tersely.compressors.sentences import similarity
+from tersely.compressors.prune import Foreseeing, Wanted, apart
+from tersely.compressors.sentences import read_for, similarity
 from tersely.contracts import Context
 from tersely.documents import documents_of
 from tersely.errors import require
@@ -22,7 +22,7 @@ from tersely.select import FORCED, NEVER, Part
 from tersely.units import Bools, Floats, Unit, Units
 
 
-class Recomp(Pruner):
+class Recomp(Foreseeing):
     """RECOMP, extractive: whole sentences nearest to the question by a sentence encoder.
 
     Sentences less like the question than `threshold` (a cosine) are dropped even where the budget
@@ -57,6 +57,11 @@ class Recomp(Pruner):
         if context.limit is None:
             return self.threshold is None and self.most is None
         return super().needless(prompt, context)
+
+    def read_for(self, wanted: Sequence[Wanted]) -> None:
+        asked = [one for one in wanted if one.prompt.question]
+        told = [(self._read(self.units_of(one)), one.prompt.question) for one in asked]
+        read_for(told, self.model, wanted[0].context)
 
     def values(self, units: Sequence[Units], prompt: Prompt, context: Context) -> Sequence[Floats]:
         scores = self._cosines(units, prompt, context)
@@ -93,10 +98,14 @@ class Recomp(Pruner):
 
     def _cosines(self, units: Sequence[Units], prompt: Prompt, context: Context) -> Floats:
         """How near each unit is to the question; all the same when nothing is asked."""
-        read = [text for one in units for text in (_titled(one) if self.titles else one.texts)]
+        read = self._read(units)
         if not prompt.question:
             return np.zeros(len(read))
         return similarity(read, prompt.question, self.model, context)
+
+    def _read(self, units: Sequence[Units]) -> list[str]:
+        """What the encoder is given of each unit."""
+        return [text for one in units for text in (_titled(one) if self.titles else one.texts)]
 
 
 def _titled(units: Units) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tersely.compressors.memory import Memory, key_of
-from tersely.compressors.paced import Pace
+from tersely.compressors.paced import Pace, width_of
 from tersely.contracts import Context
 from tersely.units import Floats, Ints, Units, blanks
 from tersely.weights import CausalLM, caching, causal_lm, empty_cache, encode
@@ -96,29 +96,49 @@ def surprise(
 
     Texts are read in overlapping windows of a fixed length, batched, so that the cost grows
     with the length alone; only hidden states are kept, and the vocabulary is gone through a
-    few tokens at a time. `condition` is read once, before all windows. Scores of texts that were
-    seen lately are remembered. Raises OutOfTime between two calls of the model.
+    few tokens at a time. `condition` stands before a text of one window; before those of a longer
+    one it is read once. Scores of texts that were seen lately are remembered. Raises OutOfTime
+    between two calls of the model.
     """
+    return surprises([(text, condition) for text in texts], lm, context)
+
+
+Conditioned = tuple[str, str]
+"""A text, and the condition on which it is read."""
+
+
+def surprises(asked: Sequence[Conditioned], lm: str, context: Context) -> list[TokenScores]:
+    """The same for texts that are each read on a condition of their own."""
     model = causal_lm(lm)
-    keys = [key_of(lm, condition, text) for text in texts]
+    keys = [key_of(lm, condition, text) for text, condition in asked]
     known = {key: MEMORY.get(key) for key in keys}
-    new = {key: text for key, text in zip(keys, texts, strict=True) if known[key] is None}
-    for key, scored in zip(new, _score(list(new.values()), model, context, condition), strict=True):
+    new = {key: one for key, one in zip(keys, asked, strict=True) if known[key] is None}
+    for key, scored in zip(new, _score(list(new.values()), model, context), strict=True):
         MEMORY.put(key, scored)
         known[key] = scored
     return [found for key in keys if (found := known[key]) is not None]
 
 
-def _score(
-    texts: Sequence[str], lm: CausalLM, context: Context, condition: str
-) -> Iterator[TokenScores]:
-    """The scores of some texts, read as one set of windows."""
-    encoded = [encode(text, lm) for text in texts]
-    before = np.append(opening(lm), encode(condition, lm)[0][-PREFIX:])
-    cut = [w for i, (ids, _) in enumerate(encoded) for w in windows(i, ids, before[-1:], lm)]
+def _score(asked: Sequence[Conditioned], lm: CausalLM, context: Context) -> Iterator[TokenScores]:
+    """The scores of some texts: those of one window are read as one set, whatever the condition."""
+    encoded = [encode(text, lm) for text, _ in asked]
+    before = {
+        condition: np.append(opening(lm), encode(condition, lm)[0][-PREFIX:])
+        for condition in dict.fromkeys(condition for _, condition in asked)
+    }
+    cut: dict[str, list[Window]] = {"": []}
+    for i, ((ids, _), (_, condition)) in enumerate(zip(encoded, asked, strict=True)):
+        own = list(windows(i, ids, before[condition], lm))
+        if len(own) > 1 and condition:
+            first = before[condition][-1:]
+            cut.setdefault(condition, []).extend(windows(i, ids, first, lm))
+        else:
+            cut[""] += own
     nats = [np.zeros(len(ids)) for ids, _ in encoded]
-    for window, scores in read(cut, lm, context, before=before[:-1]):
-        nats[window.text][window.start : window.start + len(scores)] = scores
+    for condition, some in cut.items():
+        ahead = before[condition][:-1] if condition else np.zeros(0, np.int64)
+        for window, scores in read(some, lm, context, before=ahead):
+            nats[window.text][window.start : window.start + len(scores)] = scores
     for (_, offsets), scores in zip(encoded, nats, strict=True):
         yield TokenScores(offsets[:, 0], offsets[:, 1], scores)
 
@@ -133,9 +153,11 @@ def read(
     if not cut:
         return
     prefix: _Prefix | None = None
-    for batch in PACE.batches(cut, _size, BATCH, reader=lm, context=context):
+    most = lm.max_length - len(before)
+    size = lambda window: width_of(len(window.ids), most)  # noqa: E731
+    for batch in PACE.batches(cut, size, BATCH, reader=lm, context=context, even=True):
         prefix = prefix or _Prefix(lm, before)
-        yield from zip(batch, prefix.score(batch), strict=True)
+        yield from zip(batch, prefix.score(batch, size(batch[0])), strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +180,6 @@ def windows(text: int, ids: Ints, first: Ints, lm: CausalLM) -> Iterator[Window]
         yield Window(text, start, np.concatenate((before, ids[start:end])), len(before))
 
 
-def _size(window: Window) -> int:
-    return len(window.ids)
-
-
 class _Prefix:
     """What is read before every window: once, its keys and values shared by all."""
 
@@ -176,19 +194,20 @@ class _Prefix:
                 self.past = empty_cache(lm)
                 lm.model.base_model(row, **caching(lm.model.base_model, self.past))
 
-    def score(self, windows: Sequence[Window]) -> list[Floats]:
-        """The negative log-likelihoods of each window's own tokens."""
+    def score(self, windows: Sequence[Window], width: int) -> list[Floats]:
+        """The negative log-likelihoods of each window's own tokens, all filled up to a width."""
         import torch
 
-        width = max(len(window.ids) for window in windows)
         rows = np.zeros((len(windows), width), np.int64)
         for row, window in zip(rows, windows, strict=True):
             row[: len(window.ids)] = window.ids
         with torch.inference_mode():
             ids = torch.from_numpy(rows).to(self.lm.device)
             hidden = self._hidden(ids)
-            asked = [(i, at) for i, w in enumerate(windows) for at in range(w.known, len(w.ids))]
-            row, at = torch.tensor(asked, device=ids.device).T
+            places = np.arange(width)
+            known, ends = np.array([(w.known, len(w.ids)) for w in windows]).T[..., None]
+            row, at = map(torch.from_numpy, np.nonzero((known <= places) & (places < ends)))
+            row, at = row.to(ids.device), at.to(ids.device)
             nats = _nats(hidden[row, at - 1], ids[row, at], self.lm)
         sizes = [len(w.ids) - w.known for w in windows]
         return np.split(nats.cpu().numpy().astype(np.float64), np.cumsum(sizes)[:-1])

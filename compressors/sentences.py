@@ -70,6 +70,18 @@ def similarity(texts: Sequence[str], question: str, model: str, context: Context
     return cosines
 
 
+Compared = tuple[Sequence[str], str]
+"""Texts, and the question that they are compared with; "" for none."""
+
+
+def read_for(compared: Sequence[Compared], model: str, context: Context) -> None:
+    """Encode all texts and questions together, for what compares them later."""
+    asked, told = prompts(encoder(model, precision=PRECISION))
+    questions = [asked + question for _, question in compared if question]
+    texts = [told + text if question else text for some, question in compared for text in some]
+    vectors([*questions, *texts], model, context)
+
+
 def vectors(texts: Sequence[str], model: str, context: Context) -> Vectors:
     """One vector of length 1 for each text. Shape: (texts, width).
 

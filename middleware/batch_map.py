@@ -68,7 +68,8 @@ class MapRows:
         """Texts, each shorter. What is None stays so."""
         rows = [{"text": text} for text in texts]
         optimizer = self._optimizer(rows, "text")
-        return [self._renewed(row, optimizer(row))["text"] for row in rows]
+        made = zip(rows, optimizer.each(rows), strict=True)
+        return [self._renewed(row, treated)["text"] for row, treated in made]
 
     def _table(self, table: Any) -> Any:
         from tersely.middleware.tables import edited
@@ -80,7 +81,7 @@ class MapRows:
         if not rows:
             return []
         optimizer = self._optimizer(rows, *self._fields)
-        return [optimizer(row) for row in rows]
+        return list(optimizer.each(rows))
 
     @property
     def _fields(self) -> tuple[str, ...]:

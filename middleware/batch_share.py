@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import SkipValidation
 
+from tersely.ahead import Given, begun, can_read_ahead
 from tersely.budget import Budget
 from tersely.contracts import Context, StageModel
 from tersely.errors import ConfigError
@@ -33,20 +35,35 @@ class Apart(StageModel):
     def takes(self, segment: Segment) -> bool:
         return self.pipeline.takes(segment)
 
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether a stage can read for several texts together."""
+        return can_read_ahead([self.pipeline])
+
+    def ahead(self, given: Sequence[Given], /) -> None:
+        """Have the first stage that has something to read do so for all texts."""
+        begun(
+            self.pipeline.calls(*self._alone(prompt, i, context))
+            for prompt, context in given
+            for i in prompt.open
+        )
+
     def __call__(self, prompt: Prompt, context: Context, /) -> Prompt:
-        asked = any("question" in stage.needs for stage in self.pipeline.stages)
-        question = prompt.question if asked else ""
-        made = {i: self._made(prompt.segments[i], question, context) for i in prompt.open}
+        made = {i: self._made(*self._alone(prompt, i, context), context) for i in prompt.open}
         return prompt.with_texts(
             {i: one.text for i, one in made.items()},
             origins={i: one.origins for i, one in made.items()},
         )
 
-    def _made(self, segment: Segment, question: str, context: Context) -> Segment:
-        """What becomes of a text, wherever it stands."""
-        alone = Prompt((replace(segment, path=(), turn=0, reason=""),), question=question)
-        budget = self.pipeline.budget
-        within = replace(context, budget=budget, limit=None, only=())
+    def _alone(self, prompt: Prompt, at: int, context: Context) -> Given:
+        """A text by itself, as it is given to the pipeline wherever it stands."""
+        asked = any("question" in stage.needs for stage in self.pipeline.stages)
+        segment = replace(prompt.segments[at], path=(), turn=0, reason="")
+        alone = Prompt((segment,), question=prompt.question if asked else "")
+        return alone, replace(context, budget=self.pipeline.budget, limit=None, only=())
+
+    def _made(self, alone: Prompt, within: Context, context: Context) -> Segment:
+        """What becomes of a text."""
         run = self.pipeline.through(alone, within)
         for note in run.ledger.notes:
             context.say(note)

@@ -40,7 +40,10 @@ class Work:
     def __call__(self, block: Block) -> Made:
         """Treat every row. A row that can't even be written fails, and no other with it."""
         try:
-            return self.files.treat(block, self.optimizer, column=self.column)
+            if not self.optimizer.reads_ahead:
+                return self.files.treat(block, self.optimizer, column=self.column)
+            treated = self.optimizer.each(self.files.rows(block))
+            return self.files.treat(block, lambda _: next(treated), column=self.column)
         except Exception as error:
             if block.rows == 1:
                 return self.failed(block, f"{type(error).__name__}: {error}")

@@ -37,6 +37,15 @@ def prepare(prompt: Prompt, stages: Sequence[Stage], context: Context, floor: in
     return prompt.with_segments(locked) if locked else prompt
 
 
+def onto(prompt: Prompt, run: Run) -> Prompt:
+    """The prompt of a run as it came, with what became of its texts."""
+    made = dict(enumerate(run.prompt.segments))
+    told = {i: segment.origins for i, segment in made.items()}
+    texts = {i: segment.text for i, segment in made.items()}
+    stands = {i: segment for i, segment in made.items() if segment.soft and i in prompt.open}
+    return prompt.with_texts(texts, origins=told).with_segments(stands)
+
+
 def takes(stage: Stage, segment: Segment) -> bool:
     """Whether a stage may change a segment: by its kind, unless the stage knows better."""
     own: Callable[[Segment], bool] | None = getattr(stage, "takes", None)

@@ -8,17 +8,20 @@ from pathlib import Path
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
+from tersely.ahead import Calls, alone
 from tersely.budget import Budget
 from tersely.contracts import Context
 from tersely.middleware import adapters, listeners, scope
 from tersely.middleware.adapters import Adapter
-from tersely.middleware.compacting import Compacting, Outcome
+from tersely.middleware.compacting import Compacting
 from tersely.middleware.drop import dropped, retraced
 from tersely.middleware.keep import unmarked
 from tersely.middleware.outgoing import Outgoing
 from tersely.middleware.provenance import Origin, provenance, source_of
 from tersely.middleware.recover import recovered
 from tersely.middleware.session import Session
+from tersely.middleware.standing import Outcome, Standing
+from tersely.prices import price_of
 from tersely.prompt import Path as Place
 from tersely.prompt import Prompt, Span
 from tersely.report import Mode, Report, Trace
@@ -117,13 +120,17 @@ class Passage:
 
     def go(self) -> Result:
         """Compress the request. Without `strict` nothing raises: the request goes on as it is."""
-        result = self._gone()
+        return alone(self.calls())
+
+    def calls(self) -> Calls[Result]:
+        """The same, but each call of a stage that can read ahead is told before it takes place."""
+        result = yield from self._gone()
         if result.trace:
             scope.remember(result.trace)
         listeners.tell(result.report)
         return result
 
-    def _gone(self) -> Result:
+    def _gone(self) -> Calls[Result]:
         if self.mode == "off":
             return self._unchanged("the mode is off")
         try:
@@ -131,7 +138,7 @@ class Passage:
             if reader is None:
                 kind = type(self.request).__name__
                 return self._unchanged(f"no adapter knows this request ({kind})")
-            return self._through(reader)
+            return (yield from self._through(reader))
         except Exception as error:
             if self.strict:
                 raise
@@ -142,7 +149,7 @@ class Passage:
             return self.surface
         return adapters.adapter(self.surface) if self.surface else adapters.find(self.request)
 
-    def _through(self, reader: Adapter) -> Result:
+    def _through(self, reader: Adapter) -> Calls[Result]:
         start = perf_counter()
         read = reader.read(self.request)
         if self.question is not None:
@@ -155,7 +162,7 @@ class Passage:
         given, compact = read, self._compacted(reader, read, session, context)
         read = compact.prompt
         opened, gone = dropped(session.freeze(read), context)
-        run = self.pipeline.through(opened, context, strict=self.strict)
+        run = yield from self.pipeline.calls(opened, context, strict=self.strict)
         met = run.settle()
         made = unmarked(read, retraced(opened, run.prompt))
         out = Outgoing(self.pipeline, self.budget, reader, self.model)
@@ -178,7 +185,7 @@ class Passage:
             limit=sent.limit(run.context.limit),
             met=met,
             cost=bill.cost(out.parcel(sent, placed), compact.cost) if bill else None,
-            ms=(perf_counter() - start) * 1000,
+            ms=(perf_counter() - start - run.waited) * 1000,
             decisions=(*compact.decisions, *gone, *sent.told(run.ledger.decisions)),
             notes=(*compact.notes, *run.ledger.notes, *placed.notes, *filter(None, [given.why])),
         )
@@ -193,7 +200,11 @@ class Passage:
         if terms is None:
             return Outcome(request=self.request, prompt=read, history=session.history)
         work = Compacting(
-            terms=terms, reader=reader, context=context, model=self.model, now=session.clock()
+            terms=terms,
+            standing=Standing(reader, context, session.freeze),
+            model=self.model,
+            now=session.clock(),
+            spared=session.pricing.tokens(price_of(self.model, terms.prices)),
         )
         with session.compacting:
             made = work.of(self.request, read, session.history)

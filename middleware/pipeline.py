@@ -10,17 +10,19 @@ from typing import Any, Literal
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
 
+from tersely.ahead import Calls, Given, alone, begun, can_read_ahead
 from tersely.budget import Budget, BudgetLike
 from tersely.contracts import Backend, Capability, Context, Need, Stage, StageModel
 from tersely.errors import ConfigError, first_fault
-from tersely.middleware import desk, scope
+from tersely.middleware import desk
 from tersely.middleware.adapters import Adapter
 from tersely.middleware.compaction import Compaction
-from tersely.middleware.engine import Run, prepare, takes
+from tersely.middleware.engine import Run, onto, prepare, takes
 from tersely.middleware.ledger import Ledger, name_of
-from tersely.middleware.passage import Passage, Result, model_of
+from tersely.middleware.passage import Result
 from tersely.middleware.scope import Override
 from tersely.middleware.session import Conversations, Session
+from tersely.middleware.wished import passage_of
 from tersely.prompt import KINDS, Kind, Prompt, Segment
 from tersely.registry import as_stage
 from tersely.report import Mode
@@ -72,10 +74,7 @@ class Pipeline(RunnableSerializable[Any, Any]):
             super().__init__(**settings)
         except ValidationError as error:
             raise ConfigError(f"pipeline {first_fault(error)}") from error
-        if self.history and self.history.limit is None and self.budget.tokens is None:
-            raise ConfigError("history needs a limit in tokens: history={'limit': 8000}")
-        if any(isinstance(stage, Pipeline) and stage.history for stage in self.stages):
-            raise ConfigError("history belongs to the outermost pipeline: a stage sees no messages")
+        _check_history(self)
         for stage in filter(None, (*self.stages, self.fallback)):
             _check(stage, self.backend)
 
@@ -101,21 +100,27 @@ class Pipeline(RunnableSerializable[Any, Any]):
 
     def __call__(self, prompt: Prompt, context: Context, /) -> Prompt:
         """Run as a stage of another pipeline: the tighter budget holds."""
-        tokens = [limit for limit in (self.budget.tokens, context.limit) if limit is not None]
-        budget = self.budget.model_copy(update={"tokens": min(tokens, default=None)})
-        run = self.through(prompt, replace(context, budget=budget), strict=True)
-        made = dict(enumerate(run.prompt.segments))
-        told = {i: segment.origins for i, segment in made.items()}
-        texts = {i: segment.text for i, segment in made.items()}
-        stands = {i: segment for i, segment in made.items() if segment.soft and i in prompt.open}
-        return prompt.with_texts(texts, origins=told).with_segments(stands)
+        return onto(prompt, self.through(prompt, _within(context, self.budget), strict=True))
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether a stage can read for several prompts together."""
+        return can_read_ahead((*self.stages, self.fallback))
+
+    def ahead(self, given: Sequence[Given], /) -> None:
+        """Have the first stage that has something to read do so for all of these prompts."""
+        begun(self.calls(prompt, _within(context, self.budget)) for prompt, context in given)
 
     def through(self, prompt: Prompt, context: Context, *, strict: bool = False) -> Run:
         """Send a prompt through the stages; tells what each one did."""
+        return alone(self.calls(prompt, context, strict=strict))
+
+    def calls(self, prompt: Prompt, context: Context, *, strict: bool = False) -> Calls[Run]:
+        """The same, but each call of a stage that can read ahead is told before it takes place."""
         run = Run(
             prepare(prompt, self.stages, context, self.floor), context, Ledger(context), strict
         )
-        run.through(self.stages, self.fallback)
+        yield from run.calls(self.stages, self.fallback)
         return run
 
     def run(
@@ -139,16 +144,12 @@ class Pipeline(RunnableSerializable[Any, Any]):
 
         A request that no adapter knows comes back as it is, with the reason in the report.
         """
-        wishes = (wishes or Override()).over(scope.current_override())
-        pipeline = wishes.pipeline or self
-        return Passage(
-            pipeline=pipeline,
-            request=request,
-            question=question if question is not None else wishes.question,
-            model=model or model_of(request) or pipeline.model,
-            mode=wishes.mode or pipeline.mode,
-            strict=pipeline.strict if wishes.strict is None else wishes.strict,
-            budget=wishes.budget or pipeline.budget,
+        return passage_of(
+            self,
+            request,
+            question=question,
+            model=model,
+            wishes=wishes,
             session=session,
             surface=surface,
             soft=soft,
@@ -253,6 +254,20 @@ def compress(
     source = stages if isinstance(stages, Pipeline) else Pipeline(stages)
     wishes = Override(budget=Budget.of(budget), strict=strict)
     return source.run(request, question=question, model=model, wishes=wishes)
+
+
+def _within(context: Context, budget: Budget) -> Context:
+    """The context of a stage, with a budget of its own: the tighter limit holds."""
+    tokens = [limit for limit in (budget.tokens, context.limit) if limit is not None]
+    tighter = budget.model_copy(update={"tokens": min(tokens, default=None)})
+    return replace(context, budget=tighter)
+
+
+def _check_history(pipeline: Pipeline) -> None:
+    if pipeline.history and pipeline.history.limit is None and pipeline.budget.tokens is None:
+        raise ConfigError("history needs a limit in tokens: history={'limit': 8000}")
+    if any(isinstance(stage, Pipeline) and stage.history for stage in pipeline.stages):
+        raise ConfigError("history belongs to the outermost pipeline: a stage sees no messages")
 
 
 def _check(stage: Stage, backend: Backend | None) -> None:

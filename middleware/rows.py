@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
+from tersely.ahead import Call, Calls, can_read_ahead, foreseen
 from tersely.errors import RequestError
 from tersely.middleware.adapters import look, put
 from tersely.middleware.passage import FAILED
@@ -14,11 +15,15 @@ from tersely.middleware.rawjson import Rows, differences
 from tersely.middleware.row_shapes import Format, glimpse
 from tersely.middleware.scope import Override
 from tersely.middleware.session import Session
+from tersely.middleware.wished import passage_of
 from tersely.prompt import Path
 from tersely.report import Decision, Report
 
 if TYPE_CHECKING:
     from tersely.middleware.pipeline import Pipeline
+
+TOGETHER = 400_000
+"""Characters of the rows that are read for together: what a stage then remembers must have room."""
 
 Status = Literal["compressed", "unchanged", "failed"]
 
@@ -66,8 +71,9 @@ class Treated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowOptimizer:
-    """Compresses one row at a time, each by itself: no row changes what becomes of another.
+    """Compresses rows, each by itself: no row changes what becomes of another.
 
+    Where a stage can read for several of them at once, the rows go their ways in step (`each`).
     `wishes` go before the pipeline's own settings, as those of `tersely.override` do.
     """
 
@@ -78,22 +84,45 @@ class RowOptimizer:
 
     def __call__(self, row: Any, /) -> Treated:
         """What becomes of a row. Never raises for what a row holds."""
-        start = perf_counter()
-        return replace(self._treated(row), ms=(perf_counter() - start) * 1000)
+        return next(self.each([row]))
 
-    def _treated(self, row: Any) -> Treated:
+    def each(self, rows: Iterable[Any], /) -> Iterator[Treated]:
+        """What becomes of every row, in order; as many are held as are read for together."""
+        group: list[_Way] = []
+        size = 0
+        for row in rows:
+            way = _Way(self._calls(row))
+            way.go()
+            if size and size + way.size > TOGETHER:
+                yield from _in_step(group)
+                group, size = [], 0
+            group.append(way)
+            size += way.size
+            if not size:  # none of those before waits
+                yield from _in_step(group)
+                group = []
+        yield from _in_step(group)
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether a stage can read for several rows at once."""
+        return can_read_ahead([self.wishes.pipeline or self.pipeline])
+
+    def _calls(self, row: Any) -> Calls[Treated]:
         try:
             if not isinstance(row, Mapping):
                 raise RequestError(f"a row is a JSON object, was {glimpse(row)}")
             part = self.format.part(row)
             question = self._question(row)
-            done = self.pipeline.run(
+            passage = passage_of(
+                self.pipeline,
                 part.request,
                 question=question,
                 surface=part.reader,
                 session=Session(),
                 wishes=self.wishes,
             )
+            done = yield from passage.calls()
             made = dict(differences(part.request, done.output))
         except RequestError as error:
             return Treated(status="failed", reason=str(error))
@@ -113,6 +142,47 @@ def renewed(row: Any, edits: Mapping[Path, Any]) -> Any:
     for path, value in edits.items():
         row = put(row, path, value.among(look(row, path)) if isinstance(value, Rows) else value)
     return row
+
+
+class _Way:
+    """A row on its way: what its next call is, and the milliseconds that it took so far."""
+
+    def __init__(self, calls: Calls[Treated]) -> None:
+        self.calls = calls
+        self.next: Call | None = None
+        self.treated: Treated | None = None
+        self.ms = 0.0
+
+    @property
+    def size(self) -> int:
+        """The characters that are read for its next call; 0 when there is none."""
+        return sum(len(one.text) for one in self.next.prompt.segments) + 1 if self.next else 0
+
+    def go(self) -> None:
+        """Go on to the next call that could be read for, or to the end."""
+        start = perf_counter()
+        try:
+            self.next = next(self.calls)
+        except StopIteration as end:
+            self.next, self.treated = None, end.value
+        self.ms += (perf_counter() - start) * 1000
+
+
+def _in_step(ways: list[_Way]) -> Iterator[Treated]:
+    """Take rows to their ends, reading for all that wait before any goes on.
+
+    The time of that is shared among them by their sizes.
+    """
+    while waiting := [way for way in ways if way.next]:
+        start = perf_counter()
+        foreseen([way.next for way in waiting if way.next])
+        ms, total = (perf_counter() - start) * 1000, sum(way.size for way in waiting)
+        for way in waiting:
+            way.ms += ms * way.size / total
+            way.go()
+    for way in ways:
+        if way.treated is not None:
+            yield replace(way.treated, ms=way.ms)
 
 
 def _told(report: Report, edits: Mapping[Path, str]) -> Treated:

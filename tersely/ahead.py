@@ -59,6 +59,11 @@ def can_read_ahead(stages: Iterable[object]) -> bool:
     )
 
 
+def begun(ways: Iterable[Calls[T]]) -> None:
+    """Go each way to its first call, and have the stages read for those; the ways end there."""
+    foreseen([call for way in ways if (call := next(way, None))])
+
+
 def foreseen(calls: Sequence[Call]) -> bool:
     """Have each stage read for all of its calls together. False where one of them failed at it.
 

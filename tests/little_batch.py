@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tersely.ahead import Given
 from tersely.contracts import Context, StageModel
 from tersely.prompt import KINDS, Kind, Prompt
 
@@ -71,3 +73,28 @@ class Sealed(Half):
         super().__setstate__(state)
         if self.maker != os.getpid():
             raise RuntimeError("sealed")
+
+
+class Foreseeing(Half):
+    """Half, and reads ahead for `seconds`; `seen` tells for how many prompts each time.
+
+    Neither can be done with a text that has `explode` in it.
+    """
+
+    name: ClassVar[str] = "foreseeing"
+    seen: ClassVar[list[int]] = []
+    seconds: float = 0.0
+
+    def ahead(self, given: Sequence[Given], /) -> None:
+        self.seen.append(len(given))
+        time.sleep(self.seconds)
+        for prompt, _ in given:
+            self._read(prompt)
+
+    def __call__(self, prompt: Prompt, context: Context, /) -> Prompt:
+        self._read(prompt)
+        return super().__call__(prompt, context)
+
+    def _read(self, prompt: Prompt) -> None:
+        if "explode" in prompt.text:
+            raise RuntimeError(f"exploded at {prompt.text[:9]!r}")

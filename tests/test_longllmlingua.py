@@ -183,7 +183,7 @@ def test_documents_are_read_once_for_a_question(tiny: str, monkeypatch: pytest.M
     monkeypatch.setattr(
         self_information._Prefix,
         "score",
-        lambda self, windows: read.append(len(windows)) or score(self, windows),
+        lambda self, windows, width: read.append(len(windows)) or score(self, windows, width),
     )
     for _ in range(2):
         for ratio in (0.5, 0.3):
