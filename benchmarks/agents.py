@@ -1,4 +1,4 @@
-"""What compressing the requests of real agents keeps of what they need later, beside other packages."""
+"""What compressed requests of real agents keep of what is used later, beside other packages."""
 
 from __future__ import annotations
 
@@ -9,75 +9,93 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks import structure_peers as peers
+from benchmarks.agents_hostile import hostile
 from benchmarks.agents_methods import (
     LOSSLESS,
+    Case,
     Outcome,
     by_peer,
     by_pipeline,
     cases_of,
+    in_sum,
+    judged,
     shortened,
     turn_by_turn,
     within,
 )
 from benchmarks.agents_sets import talks
 from benchmarks.harness import Options, Row, options, save, show
-from benchmarks.structure import drawn, truncated
+from benchmarks.structure import drawn, speed, truncated
 from tersely.middleware.pipeline import pipeline_of
 
 DRAWS = 2000
+SHARES = (0.5, 0.25)
+LAST = (1.0,)
 
 Share = tuple[float, float, float]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     given = options(__doc__ or "", argv)
-    results: dict[str, Any] = {}
-    if given.data is None:
-        Console().print("without --data there are no conversations")
-        return
-    results = traffic(given)
-    save("agents", given, results)
+    results: dict[str, Any] = {"peers": versions() if peers.python() else {}}
+    for name, part in PARTS.items():
+        for table, rows in part(given).items():
+            results[table] = rows
+            show(f"{name}: {table}", rows)
+        save("agents", given, results)
+    if not peers.python():
+        Console().print("other packages were not asked: TERSELY_PEERS names no Python")
+
+
+def versions() -> dict[str, str]:
+    """Which versions of the other packages were asked."""
+    return {name: peers.told_version(name) for name in peers.WHOLE}
 
 
 def traffic(given: Options) -> dict[str, list[Row]]:
     """Tables of whole requests: by source, by half, and in pairs with each other package."""
-    assert given.data is not None
-    some = list(talks(given.data))[:: 8 if given.quick else 1]
+    if given.data is None:
+        Console().print("without --data there are no conversations")
+        return {}
+    some = list(talks(given.data))[:: 12 if given.quick else 1]
     found = dict(outcomes(cases_of(some)))
-    tables: dict[str, list[Row]] = {
+    other = dict(outcomes(cases_of(some, "anthropic", LAST), whole=False))
+    return {
         "all": [_row("all", name, made) for name, made in found.items()],
         "sources": list(_by(found, lambda one: one.case.talk.source)),
-        "halves": list(_by(found, lambda one: _half(one))),
+        "halves": list(_by(found, _half)),
         "pairs": list(pairs(found)),
+        "Anthropic": [_row("all", name, made) for name, made in other.items()],
     }
-    for name, rows in tables.items():
-        show(name, rows)
-    return tables
 
 
 def _half(outcome: Outcome) -> str:
     return "held out" if outcome.case.talk.held_out else "looked at"
 
 
-def outcomes(cases: Sequence[Any]) -> Iterator[tuple[str, list[Outcome]]]:
-    """What each method makes of the requests."""
+def outcomes(cases: Sequence[Case], *, whole: bool = True) -> Iterator[tuple[str, list[Outcome]]]:
+    """What each method makes of requests; not `whole`: those methods alone that set no limits."""
 
     def told(name: str, made: Iterable[Outcome]) -> tuple[str, list[Outcome]]:
         Console().print(name)
         return name, list(made)
 
-    for share in (0.5, 0.25):
+    yield told("none", (judged(case, case.request["messages"], 0.0) for case in cases))
+    for share in SHARES if whole else ():
         yield told(f"truncated to {share:.0%}", shortened(cases, truncated, share))
         yield told(f"random {share:.0%}", shortened(cases, drawn, share))
     yield told("nothing lost", by_pipeline(cases, lambda _: LOSSLESS.but()))
     for name in ("default", "bold"):
         yield told(name, by_pipeline(cases, lambda _, n=name: pipeline_of(n)))  # type: ignore[misc]
-        yield told(f"{name}, turn by turn", turn_by_turn(cases, name))
+        if whole:
+            yield told(f"{name}, turn by turn", turn_by_turn(cases, name))
     for name in peers.WHOLE if peers.python() else ():
-        made = list(by_peer(cases, name))
-        yield told(name, made)
-        limits = {(one.case.number, one.case.at): one.after for one in made}
-        yield told(f"at most {name}", by_pipeline(cases, within(limits)))
+        theirs = list(by_peer(cases, name))
+        yield told(name, theirs)
+        if whole:
+            _, ours = told(f"at most {name}", by_pipeline(cases, within(theirs)))
+            yield f"at most {name}", ours
+            yield told(f"at most {name} in sum", in_sum(theirs, ours))
 
 
 def _by(found: Mapping[str, Sequence[Outcome]], key: Callable[[Outcome], str]) -> Iterator[Row]:
@@ -101,10 +119,15 @@ def _row(group: str, method: str, made: Sequence[Outcome]) -> Row:
         "broken pairs": sum(one.broken for one in made),
         "no longer JSON": f"{sum(one.spoilt for one in made)} of {shaped}",
         "mutated": sum(one.mutated for one in made),
-        "not idempotent": sum(one.unstable for one in made),
+        "not idempotent": _unstable(made),
         "failed": sum(bool(one.error) for one in made),
         "ms": sum(one.ms for one in made) / len(made),
     }
+
+
+def _unstable(made: Sequence[Outcome]) -> int | str:
+    told = [one.unstable for one in made if one.unstable is not None]
+    return sum(told) if told else "-"
 
 
 def kept(made: Sequence[Outcome], *, given: bool = False) -> Share | str:
@@ -116,19 +139,25 @@ def kept(made: Sequence[Outcome], *, given: bool = False) -> Share | str:
 
 
 def pairs(found: Mapping[str, Sequence[Outcome]]) -> Iterator[Row]:
-    """Ours at each other package's tokens: how many more of the facts are kept, in points."""
-    for name in peers.WHOLE:
-        if name not in found:
-            continue
-        theirs, ours = found[name], found[f"at most {name}"]
-        yield {
-            "beside": name,
-            "tokens kept, theirs": _tokens(theirs),
-            "ours": _tokens(ours),
-            "requests within": f"{_within(theirs, ours)} of {len(ours)}",
-            "more facts kept": _difference(ours, theirs, given=False),
-            "more of tools' facts kept": _difference(ours, theirs, given=True),
-        }
+    """Ours at each other package's tokens: how many more of the facts are kept, in points.
+
+    `each`: within its tokens for every request, or as near as what has to stay allows; `in sum`:
+    within its tokens over all; `nothing lost`: the default, whatever it has.
+    """
+    for name in peers.WHOLE if peers.WHOLE[0] in found else ():
+        theirs = found[name]
+        ways = {"each": f"at most {name}", "in sum": f"at most {name} in sum"}
+        for way, method in {**ways, "nothing lost": "default"}.items():
+            ours = found[method]
+            yield {
+                "beside": name,
+                "ours": way,
+                "tokens kept, theirs": _tokens(theirs),
+                "tokens kept, ours": _tokens(ours),
+                "requests within": f"{_within(theirs, ours)} of {len(ours)}",
+                "more facts kept": _difference(ours, theirs, given=False),
+                "more of tools' facts kept": _difference(ours, theirs, given=True),
+            }
 
 
 def _tokens(made: Sequence[Outcome]) -> float:
@@ -165,6 +194,13 @@ def _interval(held: Any, whole: Any) -> Share:
     drawn_ = held[picks].sum(axis=1)[below > 0] / below[below > 0]
     low, high = np.percentile(drawn_, [2.5, 97.5])
     return float(held.sum() / whole.sum()), float(low), float(high)
+
+
+PARTS: Mapping[str, Callable[[Options], dict[str, list[Row]]]] = {
+    "whole requests": traffic,
+    "hostile answers": lambda given: hostile(quick=given.quick),
+    "CPU ms, best of a few runs": lambda given: {"speed": speed(given)},
+}
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ MATCHED: tuple[Any, ...] = (
 """What meets a limit in tokens: the stages of `bold`, which leave short texts alone."""
 
 FLOOR = 100
+SCALES = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
+"""What all limits are lowered to until their sum fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +66,21 @@ class Outcome:
     spoilt: int = 0
     shaped: int = 0
     mutated: bool = False
-    unstable: bool = False
+    unstable: bool | None = None
+    """Whether a second pass changes the outcome; None where it was not asked."""
+
     error: str = ""
     lost: list[str] = field(default_factory=list)
 
 
-def cases_of(talks: Sequence[Talk], form: str = "openai") -> list[Case]:
-    """The requests at the cuts of each conversation that hold something which is used later."""
+def cases_of(
+    talks: Sequence[Talk], form: str = "openai", cuts: Sequence[float] = CUTS
+) -> list[Case]:
+    """The requests at the cuts of each conversation in which a tool has answered."""
     found: list[Case] = []
     for number, talk in enumerate(talks):
         turns = talk.turns
-        places = dict.fromkeys(turns[max(round(cut * len(turns)), 1) - 1] for cut in CUTS)
+        places = dict.fromkeys(turns[max(round(cut * len(turns)), 1) - 1] for cut in cuts)
         for at in places:
             facts, given = needed(talk, at)
             if any(one["role"] == "tool" for one in talk.messages[:at]):
@@ -108,14 +114,16 @@ def judged(case: Case, made: Sequence[Message], ms: float, **told: Any) -> Outco
     )
 
 
-def by_pipeline(cases: Sequence[Case], make: Callable[[Case], Pipeline]) -> Iterator[Outcome]:
+def by_pipeline(
+    cases: Sequence[Case], make: Callable[[Case], Pipeline], *, again: bool = True
+) -> Iterator[Outcome]:
     """Each request by itself, as the first of its conversation; then what came of it again."""
     forget()
     _sent(make(cases[0]), cases[0].request)  # what is loaded on first use is not timed
     for case in cases:
         sent = _sent(make(case), case.request)
-        again = _sent(make(case), sent.request)
-        told = {"mutated": sent.mutated, "unstable": again.said != sent.said, "error": sent.error}
+        unstable = _sent(make(case), sent.request).said != sent.said if again else None
+        told = {"mutated": sent.mutated, "unstable": unstable, "error": sent.error}
         yield judged(case, sent.said, sent.ms, **told)
 
 
@@ -167,17 +175,33 @@ def by_peer(cases: Sequence[Case], name: str) -> Iterator[Outcome]:
         yield judged(case, row["messages"], row["ms"], error=row.get("error", ""), **told)
 
 
-def within(limits: dict[tuple[int, int], int]) -> Callable[[Case], Pipeline]:
-    """Ours, within so many tokens of texts for each request."""
+def within(theirs: Sequence[Outcome], scale: float = 1.0) -> Callable[[Case], Pipeline]:
+    """Ours, within this many times the tokens that another package left of each request."""
+    limits = {(one.case.number, one.case.at): one.after * scale for one in theirs}
 
     def make(case: Case) -> Pipeline:
         request = case.request
-        whole = Pipeline().run(request).report.before
-        beside = whole - size(request["messages"])
-        limit = max(limits[case.number, case.at] + beside, 1)
+        beside = Pipeline().run(request).report.before - size(request["messages"])
+        limit = max(int(limits[case.number, case.at]) + beside, 1)
         return Pipeline(MATCHED, budget=limit, floor=FLOOR)
 
     return make
+
+
+def in_sum(theirs: Sequence[Outcome], ours: Sequence[Outcome]) -> Iterator[Outcome]:
+    """Ours with no more tokens than another package over all requests together.
+
+    Where `ours`, within its tokens for each request, comes to more, all limits are lowered by the
+    same factor: what can't go in one request is taken from the others.
+    """
+    cases = [one.case for one in theirs]
+    most = sum(one.after for one in theirs)
+    made = list(ours)
+    for scale in SCALES:
+        if sum(one.after for one in made) <= most:
+            break
+        made = list(by_pipeline(cases, within(theirs, scale), again=False))
+    yield from made
 
 
 def shortened(

@@ -53,14 +53,22 @@ def answers(name: str, cases: Sequence[Messages], runs: int = RUNS) -> dict[str,
     return found
 
 
-def requests(name: str, cases: Sequence[Messages], limit: float = 1800) -> list[dict[str, Any]]:
+def requests(
+    name: str, cases: Sequence[Messages], *, limit: float = 1800, again: bool = True
+) -> list[dict[str, Any]]:
     """What a package makes of whole requests, each asked for once: a row for every case.
 
     A row has the `messages`, the CPU time in `ms`, whether the input was `mutated`, whether a
-    second pass leaves the messages as they are (`stable`), and the `error` where there was one.
+    second pass leaves the messages as they are (`stable`, if it is to try `again`), and the
+    `error` where there was one.
     After `limit` seconds the rows that there are come back.
     """
-    return _asked({"name": name, "cases": cases}, limit)
+    return _asked({"name": name, "cases": cases, "again": again}, limit)
+
+
+def told_version(name: str) -> str:
+    """Which version of a package is asked."""
+    return str(_asked({"name": name, "cases": [], "again": False})[-1]["version"])
 
 
 def _asked(given: Any, limit: float | None = None) -> list[Any]:
@@ -131,10 +139,10 @@ def _answer() -> None:
     if found and found.origin:
         vocabulary = Path(found.origin).parent / "litellm_core_utils" / "tokenizers"
         os.environ["TIKTOKEN_CACHE_DIR"] = str(vocabulary)
-    work = _worker(given["name"])
     if "runs" not in given:
-        _each(work, given["cases"])
+        _each(given["name"], given["cases"], again=given["again"])
         return
+    work = _worker(given["name"])
     texts, times = [], []
     work(given["cases"][0])
     for case in given["cases"]:
@@ -150,8 +158,9 @@ def _answer() -> None:
     print(json.dumps({"texts": texts, "ms": times, "version": told}))
 
 
-def _each(work: Callable[[Messages], Any], cases: Sequence[Messages]) -> None:
-    """Print a row for every request, as soon as it is there."""
+def _each(name: str, cases: Sequence[Messages], *, again: bool) -> None:
+    """Print a row for every request, as soon as it is there; without any, the version."""
+    work = _worker(name)
     rows = [{"id": i, "name": f"number {i}", "on": i % 7 == 0} for i in range(99)]
     asked = {"id": "1", "type": "function", "function": {"name": "rows", "arguments": "{}"}}
     warm: Messages = [
@@ -159,15 +168,17 @@ def _each(work: Callable[[Messages], Any], cases: Sequence[Messages]) -> None:
         {"role": "assistant", "content": "", "tool_calls": [asked]},
         {"role": "tool", "tool_call_id": "1", "content": json.dumps(rows)},
     ]
-    _tried(work, warm)
+    _tried(work, warm, again=False)
+    if not cases:
+        print(json.dumps({"version": version(name.split()[0])}))
     for case in cases:
-        row = _tried(work, case)
+        row = _tried(work, case, again=again)
         if "error" in row and (mended := _mended(case)) != case:
-            row = {**_tried(work, mended), "error": row["error"]}
+            row = {**_tried(work, mended, again=again), "error": row["error"]}
         print(json.dumps(row), flush=True)
 
 
-def _tried(work: Callable[[Messages], Any], case: Messages) -> dict[str, Any]:
+def _tried(work: Callable[[Messages], Any], case: Messages, *, again: bool) -> dict[str, Any]:
     before = json.dumps(case)
     start = time.process_time()
     try:
@@ -178,11 +189,14 @@ def _tried(work: Callable[[Messages], Any], case: Messages) -> dict[str, Any]:
     except (Exception, RecursionError) as error:
         ms = (time.process_time() - start) * 1000
         return {"error": f"{type(error).__name__}: {error}"[:300], "messages": case, "ms": ms}
+    row = {"messages": told, "ms": ms, "mutated": mutated}
+    if not again:
+        return row
     try:
         stable = json.dumps(work(made)) == json.dumps(told)
     except (Exception, RecursionError):
         stable = False
-    return {"messages": told, "ms": ms, "mutated": mutated, "stable": stable}
+    return {**row, "stable": stable}
 
 
 if __name__ == "__main__":
