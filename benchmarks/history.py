@@ -68,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def compacted(item: Item, to: float) -> list[Message]:
     """The request with its older turns in one message."""
     size = Pipeline().run(item.request, model="gpt-4o").report.before
-    terms = Compaction(limit=size - 1, keep=item.keep, least=0, to=to)
+    alone: Any = {"words": "short", "results": False}
+    terms = Compaction(limit=size - 1, keep=item.keep, least=0, to=to, **alone)
     return list(Pipeline(history=terms).run(item.request, model="gpt-4o").output)
 
 
@@ -154,7 +155,8 @@ def _rolled(given: Options) -> list[Row]:
 
 
 def _through(messages: list[Message]) -> dict[str, Any]:
-    terms = Compaction(limit=int(tokens_of(messages) * LIMIT), keep=KEEP["tau-bench"])
+    limit = int(tokens_of(messages) * LIMIT)
+    terms = Compaction(limit=limit, keep=KEEP["tau-bench"], words="short", results=False)
     pipeline, session = Pipeline(history=terms), Session("one")
     before = after = changed = requests = used = there = 0
     made: list[Message] = []

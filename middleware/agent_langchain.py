@@ -31,7 +31,7 @@ from tersely.middleware.shelved import less, marked
 from tersely.middleware.wrap_langchain import model_name, working
 from tersely.middleware.wrapping import Wrapping
 from tersely.originals import Originals
-from tersely.recall import Recall
+from tersely.recall import Recall, Told
 from tersely.report import Mode
 from tersely.tokens import counter
 
@@ -93,7 +93,7 @@ class TerselyMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         self.tools = [recall_tool(self._originals)] if self._originals else []
         self.account = Session()
         wishes = Override.of({"budget": budget, "mode": mode, "strict": strict})
-        self._asking = Wrapping(pipeline_of(pipeline), wishes)
+        self._asking = Wrapping(_recalling(pipeline_of(pipeline), self._originals), wishes)
         own = wishes.budget or self._asking.pipeline.budget
         each = own if result_budget is None else Budget.of(result_budget)
         self.results = results and (result_budget is not None or own.tokens is None)
@@ -203,6 +203,14 @@ class TerselyMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         kept = {"scope": name} if recall else {}
         made: ToolMessage = settled(short, before=before, after=after, **kept)
         return made
+
+
+def _recalling(pipeline: Pipeline, originals: Originals | None) -> Pipeline:
+    """A pipeline that tells of old results how to have them again: the agent's state holds them."""
+    terms = pipeline.history
+    if originals is None or terms is None or terms.recall is not None:
+        return pipeline
+    return pipeline.but(history=terms.model_copy(update={"recall": Told()}))
 
 
 def _whole(message: ToolMessage) -> ToolMessage:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from tersely.cache_plan import Rewrite, Verdict, is_cold, judged
+from tersely.cache_plan import Rewrite, Verdict, is_cold, is_shrunk_below, judged
 from tersely.errors import ConfigError, first_fault
 from tersely.plans import Plan
 from tersely.prices import Price, price_of, prices
@@ -35,11 +35,22 @@ class Compaction(BaseModel):
     is more where what is kept word for word takes that. Facts go, the oldest first, only to get
     there.
 
+    Old results of tools go first, in their places, the oldest first, until the request has `early`
+    times the limit: by their form, then as markers (see `tersely.middleware.shrinking`). Only where
+    that is not enough do older turns become one message. With `results` off they do so at once.
+    `recall` keeps the originals, so that the markers can tell how to have them again; without, they
+    say that nobody can.
+
     The last `keep` exchanges stay as they are, as do the system's messages, what the user said
     last, and messages that hold more than text; calls and their results stay or go together. An
-    exchange begins where the user speaks, and where the assistant goes on after a result. `writer`
-    is the plan that writes the message: its name, or `{name: {setting: value}}`. `prices` is a
-    file with prices that go before ours.
+    exchange begins where the user speaks, and where the assistant goes on after a result. `words`
+    tells whether all that the user said stays byte for byte ("kept"), or may be told shorter within
+    the message that stands for older turns ("short"). `writer` is the plan that writes that
+    message: its name, or `{name: {setting: value}}`. `prices` is a file with prices that go before
+    ours.
+
+    Up to `wait` times the limit nothing is rewritten that would cost more than the conversation
+    spared so far: with `inf` it never costs more than doing nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -50,6 +61,10 @@ class Compaction(BaseModel):
     later: float = Field(default=0, ge=0)
     least: float = Field(default=0.1, ge=0, lt=1)
     to: float = Field(default=0.9, gt=0, le=1)
+    wait: float = Field(default=1, ge=1)
+    words: Literal["kept", "short"] = "kept"
+    results: bool = True
+    recall: Any = Field(default=None, exclude=True, repr=False)
     prices: str = ""
     writer: Any = Field(default="history", validate_default=True)
 
@@ -90,8 +105,9 @@ class Compaction(BaseModel):
 class Moment:
     """A request before it is sent: its tokens, and where the cache stands.
 
-    Of `size` tokens `ahead` stand before the older turns and `old` within them; `limit` and `least`
-    are in tokens. `idle` are the seconds since the last request, None where none is known.
+    Of `size` tokens `ahead` stand before the older turns; these had `old` as they came; `limit` and
+    `least` are in tokens, and so is what was `spared` so far. `idle` are the seconds since the last
+    request, None where none is known.
     """
 
     size: int
@@ -101,15 +117,26 @@ class Moment:
     least: int
     early: float
     later: float
+    wait: float
     idle: float | None
+    spared: float
     price: Price
 
     @classmethod
     def of(
-        cls, terms: Compaction, limit: int, model: str, idle: float | None, sizes: Sequence[int]
+        cls,
+        terms: Compaction,
+        limit: int,
+        model: str,
+        so_far: tuple[float | None, float],
+        sizes: Sequence[int],
     ) -> Self:
-        """The moment of a request whose whole, head and older turns have these `sizes`."""
+        """The moment of a request whose whole, head and older turns have these `sizes`.
+
+        `so_far` are the seconds since the last one, and what was spared.
+        """
         size, ahead, old = sizes
+        idle, spared = so_far
         return cls(
             size=size,
             ahead=ahead,
@@ -118,7 +145,9 @@ class Moment:
             least=int(limit * terms.least),
             early=terms.early,
             later=terms.later,
+            wait=terms.wait,
             idle=idle,
+            spared=spared,
             price=price_of(model, terms.prices),
         )
 
@@ -143,13 +172,32 @@ class Moment:
             return f"it pays within the {self.later:g} more calls that are expected"
         return ""
 
+    @property
+    def waits(self) -> str:
+        """Why compaction is not even tried yet; "" where it is."""
+        if not self.limit < self.size <= self.limit * self.wait:
+            return ""
+        return self._dear(int(self.old * SHARE), 0.0)
+
     def refusal(self, spared: int, cost: float) -> str:
         """Why a compaction that spares so much is not done all the same; "" where it is."""
         if spared <= 0:
             return "what binds and the facts are as long as the turns themselves"
         if spared < self.least:
             return f"it would spare {spared} tokens, fewer than {self.least}"
+        if self.size > self.limit * self.wait:
+            return ""
+        if is_shrunk_below(self.size, self.size - spared, self.price):
+            return f"the rest would be too short to be cached (under {self.price.minimum} tokens)"
+        if self.size > self.limit:
+            return self._dear(spared, cost)
         verdict = self.verdict(spared, cost)
-        if self.size <= self.limit and not verdict.pays:
-            return verdict.reason
-        return ""
+        return "" if verdict.pays else verdict.reason
+
+    def _dear(self, spared: int, cost: float) -> str:
+        """Why it would cost more than was spared so far; "" where it would not."""
+        verdict = self.verdict(spared, cost)
+        if verdict.pays or verdict.gain + self.spared >= 0:
+            return ""
+        lost, so_far = round(-verdict.gain), round(self.spared)
+        return f"it waits, since it would cost {lost} tokens more now and {so_far} were spared"

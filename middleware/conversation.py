@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
 from tersely.middleware import adapters
-from tersely.middleware.held import Held
+from tersely.middleware.held import Held, History, Shrunk
 from tersely.middleware.messages import Message, message_of, settled
 from tersely.prompt import Path, Prompt, Segment
 
@@ -17,13 +18,23 @@ SOURCE = {"lc_source": "summarization"}
 
 
 class Conversation:
-    """The messages of a request on one surface, as they hang together."""
+    """The messages of a request on one surface, as they hang together.
 
-    def __init__(self, surface: str, path: Path, nodes: Sequence[Any]) -> None:
+    With `words` those in which the user speaks stay as they are.
+    """
+
+    def __init__(
+        self, surface: str, path: Path, nodes: Sequence[Any], *, words: bool = False
+    ) -> None:
         self.surface = surface
         self.path = path
         self.nodes = nodes
         self.messages: list[Message] = [message_of(node) for node in nodes]
+        settled(self.messages)
+        self._fixed = frozenset(at for at, one in enumerate(self.messages) if one.whole)
+        for one in self.messages:
+            if words and one.is_asked and not one.whole:
+                one.whole = "what the user said"
         settled(self.messages)
 
     @cached_property
@@ -57,9 +68,21 @@ class Conversation:
             digest.update(repr(texts).encode())
         return digest.digest()
 
-    def holds(self, held: Held) -> bool:
-        """Whether a compaction was made of this conversation."""
+    def is_open(self, at: int, until: int) -> bool:
+        """Whether a result in a message may be made short, of those before a place."""
+        return self.head <= at < until and at not in self._fixed
+
+    def holds(self, held: Held | Shrunk) -> bool:
+        """Whether something was done to this conversation."""
         return held.until <= len(self.nodes) and self.key(held.until) == held.key
+
+    def held(self, history: History) -> History:
+        """Of what was done, what was done to this conversation."""
+        if history.held is not None and not self.holds(history.held):
+            history = replace(history, held=None, refused=0)
+        if history.shrunk is not None and not self.holds(history.shrunk):
+            history = replace(history, shrunk=None)
+        return history
 
     def at(self, path: Path) -> int:
         """The message that a text belongs to; -1 for what stands outside of the list."""
@@ -75,15 +98,24 @@ class Conversation:
         """What a prompt says beside some messages."""
         return "\n".join(one.text for one in prompt.segments if self.at(one.path) not in gone)
 
+    def without(self, prompt: Prompt, gone: frozenset[int]) -> Prompt:
+        """A prompt without some messages."""
+        left = tuple(one for one in prompt.segments if self.at(one.path) not in gone)
+        return replace(prompt, segments=left, turns=prompt.turns - len(gone))
+
     def compacted(self, request: Any, held: Held) -> Any:
-        """A copy of the request in which a text stands for the older turns."""
+        """A copy of the request in which a text stands for the older turns.
+
+        The request is this conversation's, but that texts in its messages may be shorter.
+        """
+        now = adapters.look(request, self.path)
         stays = [at for at in range(self.head, held.until) if at not in held.gone]
         marks = [self.messages[at].mark for at in sorted(held.gone) if self.messages[at].mark]
         nodes = [
-            *self.nodes[: self.head],
+            *now[: self.head],
             self._node(held.text, marks[-1] if marks else None),
-            *(self.nodes[at] for at in stays),
-            *self.nodes[held.until :],
+            *(now[at] for at in stays),
+            *now[held.until :],
         ]
         made = tuple(nodes) if isinstance(self.nodes, tuple) else nodes
         return adapters.put(request, self.path, made)

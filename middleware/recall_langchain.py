@@ -8,9 +8,10 @@ from typing import Any
 from langchain_core.tools import BaseTool, StructuredTool
 
 from tersely.errors import MissingExtra
+from tersely.middleware.adapter_langchain import LANGCHAIN
 from tersely.middleware.settled import scopes_of
 from tersely.originals import Originals
-from tersely.recall import ABOUT, TOOL, Recall
+from tersely.recall import ABOUT, TOOL, Recall, given, key_of
 
 try:
     from langchain.tools import ToolRuntime
@@ -29,11 +30,24 @@ def recall_tool(originals: Originals) -> BaseTool:
     """
 
     def recall(key: str, runtime: ToolRuntime[Any, Any], find: str = "", start: int = 0) -> str:
-        scopes = scopes_of(state_messages(runtime.state))
-        mine = (scope for scope in scopes if originals.get(scope, key) is not None)
-        return Recall(originals, next(mine, NOWHERE)).answer(key, find, start)
+        messages = state_messages(runtime.state)
+        mine = (one for one in scopes_of(messages) if originals.get(one, key) is not None)
+        scope = next(mine, NOWHERE)
+        if scope == NOWHERE and (text := said_under(messages, key)) is not None:
+            return given(text, find, start)
+        return Recall(originals, scope).answer(key, find, start)
 
     return StructuredTool.from_function(recall, name=TOOL, description=ABOUT)
+
+
+def said_under(messages: Sequence[Any], key: str) -> str | None:
+    """What a tool gave that has this key, and stands in an agent's state; None when nothing does.
+
+    Requests may hold less of it than the state.
+    """
+    results = [one for one in messages if getattr(one, "type", "") == "tool"]
+    leaves = LANGCHAIN.read(results).leaves if results else ()
+    return next((one.text for one in leaves if key_of(one.text) == key), None)
 
 
 def state_messages(state: Any) -> Sequence[Any]:

@@ -11,7 +11,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from tersely.contracts import Backend, Context, Request
 from tersely.errors import require
 from tersely.history import HEAD
-from tersely.middleware.compacting import carried
+from tersely.middleware.carrying import carried
 from tersely.middleware.conversation import Conversation
 from tersely.plans import Plan
 from tersely.prompt import Prompt, Segment

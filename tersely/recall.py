@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Any, Literal
 
 from tersely.errors import ConfigError
@@ -68,19 +69,7 @@ class Recall:
         text = self.originals.get(self.scope, key) if KEY.fullmatch(str(key)) else None
         if text is None:
             return f"Nothing is kept under the key {str(key)[:40]!r} in this conversation."
-        head = ""
-        if find:
-            lines = text.split("\n")
-            held = [line for line in lines if find.lower() in line.lower()]
-            head = f"[{len(held)} of {len(lines)} lines hold {find[:80]!r}]\n"
-            text = "\n".join(held)
-        start = max(start, 0)
-        end = start + self.characters
-        if start == 0 and end >= len(text):
-            return head + text
-        more = f"; start={end} goes on" if end < len(text) else ""
-        tail = f"[characters {start} to {min(end, len(text))} of {len(text)}{more}]"
-        return f"{head}{text[start:end]}\n{tail}"
+        return given(text, find, start, self.characters)
 
     def definition(self, form: Literal["openai", "responses", "anthropic"] = "openai") -> Any:
         """The tool as a request offers it: to OpenAI's chat or responses, or to Anthropic."""
@@ -94,6 +83,37 @@ class Recall:
             case "anthropic":
                 return {"name": TOOL, "description": ABOUT, "input_schema": PARAMETERS}
         raise ConfigError(f"form must be openai, responses or anthropic, was {form!r}")
+
+
+def given(text: str, find: str = "", start: int = 0, characters: int = 8000) -> str:
+    """A text as a model is told it: all of it, some of its lines, or a piece and where it ends."""
+    head = ""
+    if find:
+        lines = text.split("\n")
+        held = [line for line in lines if find.lower() in line.lower()]
+        head = f"[{len(held)} of {len(lines)} lines hold {find[:80]!r}]\n"
+        text = "\n".join(held)
+    start = max(start, 0)
+    end = start + characters
+    if start == 0 and end >= len(text):
+        return head + text
+    more = f"; start={end} goes on" if end < len(text) else ""
+    tail = f"[characters {start} to {min(end, len(text))} of {len(text)}{more}]"
+    return f"{head}{text[start:end]}\n{tail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Tells keys of texts that their owner still has, and keeps none."""
+
+    def keep(self, text: str) -> str:
+        """The key of a text: the same wherever it stands."""
+        return key_of(text)
+
+
+def key_of(text: str) -> str:
+    """What a text is known by that is not kept, but stands in a conversation."""
+    return blake2b(text.encode(errors="surrogatepass"), digest_size=6).hexdigest()
 
 
 def loses(before: str, after: str) -> bool:

@@ -264,6 +264,27 @@ def test_the_agent_can_have_again_what_was_left_out() -> None:
     assert middleware.account.requests == 4
 
 
+def test_old_results_are_short_in_requests_and_the_agent_can_have_them_again() -> None:
+    class Later(Caller):
+        def _generate(self, messages: Any, *args: Any, **kwargs: Any) -> ChatResult:
+            if found := KEY.search(str(messages)):
+                self.calls.append(("recall", {"key": found[1]}))
+            return super()._generate(messages, *args, **kwargs)
+
+    terms = {"limit": 2000, "keep": 1}
+    model = Later(calls=[("orders", {"state": "sent"}), *ASKED])
+    middleware = TerselyMiddleware(Pipeline(history=terms), recall=True)
+    state = agent(model, middleware).invoke(begun())
+    assert texts(state["messages"])[2] == ROWS, "the state keeps it"
+    short = texts(model.seen[2])[3]
+    assert "120 items of id, state, total" in short and KEY.search(short)
+    again = [text for text in texts(state["messages"])[3:] if text.startswith(ROWS[:8000])]
+    assert again and again[0].endswith(f"of {len(ROWS)}; start=8000 goes on]")
+    without = Caller(calls=[("orders", {"state": "sent"}), *ASKED])
+    agent(without, TerselyMiddleware(Pipeline(history=terms))).invoke(begun())
+    assert "it can't be had again" in texts(without.seen[2])[3]
+
+
 async def test_it_can_without_blocking_and_in_a_later_process(tmp_path: Path) -> None:
     saver, thread = InMemorySaver(), {"configurable": {"thread_id": uuid4().hex}}
     for calls in ([("look", {"city": "Graz"})], []):

@@ -16,9 +16,11 @@ from loopback import Loopback
 from typer.testing import CliRunner
 
 import tersely
+from tersely.backends.scripted import ScriptedBackend
 from tersely.errors import ConfigError
 from tersely.history import HEAD
 from tersely.middleware import adapters
+from tersely.middleware.audit import audited
 from tersely.middleware.cli import app
 from tersely.middleware.compaction import Compaction
 from tersely.middleware.passage import Result
@@ -39,7 +41,7 @@ def run(
     mode: Any = "optimize",
     **terms: Any,
 ) -> Result:
-    given = {"limit": limit, "least": 0, "to": 1.0, "keep": 1} | terms
+    given = {"limit": limit, "least": 0, "to": 1.0, "keep": 1, "words": "short"} | terms
     line = Pipeline(history=given, strict=True, mode=mode)
     return line.run(body, model="gpt-5", session=session)
 
@@ -237,7 +239,7 @@ def test_another_conversation_in_the_session_is_not_taken_for_the_last() -> None
 
 
 def test_conversations_without_a_name_are_found_by_what_was_said() -> None:
-    line = Pipeline(history={"limit": 500, "keep": 1})
+    line = Pipeline(history={"limit": 500, "keep": 1, "words": "short"})
     body = [*chat(6), {"role": "user", "content": "Go on"}]
     first = line.run(body).output
     more = [*body, {"role": "assistant", "content": "Well."}, {"role": "user", "content": "And?"}]
@@ -343,6 +345,26 @@ def test_other_stages_leave_the_summary_alone() -> None:
     assert [(d.action, d.reason) for d in told] == [("locked", "it stands for the older turns")]
 
 
+# what it costs
+
+
+def test_what_a_model_was_asked_for_it_is_counted() -> None:
+    backend = ScriptedBackend(lambda _: "The tale went on without any turn.")
+    talk = [{"role": "assistant", "content": LONG * 90}, {"role": "user", "content": "Go on"}]
+    body = {"model": "gpt-5", "messages": [{"role": "user", "content": "Hello"}, *talk]}
+    asked = Pipeline(history={"limit": 900, "keep": 1}, backend=backend, strict=True)
+    cost, plain = (
+        line.run(body, session=Session()).report.cost
+        for line in (asked, Pipeline(history={"limit": 900, "keep": 1}))
+    )
+    assert cost is not None and plain is not None and backend.requests
+    assert cost.calls > 0 == plain.calls
+    told = audited([body], asked).models[0]
+    assert told.tersely.calls == pytest.approx(cost.calls)
+    assert told.tersely.cost == pytest.approx(cost.after)
+    assert told.plain.calls == 0
+
+
 # settings
 
 
@@ -381,7 +403,7 @@ def test_a_writer_that_needs_a_backend_says_so() -> None:
 
 
 def test_the_command_line_compacts_by_a_file_of_settings(tmp_path: Path) -> None:
-    (tmp_path / "p.yaml").write_text("history: {limit: 300, keep: 1}\n")
+    (tmp_path / "p.yaml").write_text("history: {limit: 300, keep: 1, words: short}\n")
     body = [*chat(6), {"role": "user", "content": "Go on"}]
     (tmp_path / "chat.json").write_text(json.dumps({"model": "gpt-5", "messages": body}))
     done = CliRunner().invoke(
@@ -396,7 +418,7 @@ def test_a_wrapped_client_sends_the_compacted_conversation(server: Loopback) -> 
     from openai import OpenAI
 
     plain = OpenAI(base_url=f"{server.url}/v1", api_key="sk-test")
-    client = tersely.wrap(plain, Pipeline(history={"limit": 300, "keep": 1}))
+    client = tersely.wrap(plain, Pipeline(history={"limit": 300, "keep": 1, "words": "short"}))
     body: Any = [*chat(6), {"role": "user", "content": "Go on"}]
     client.chat.completions.create(model="gpt-5", messages=body)
     body += [{"role": "assistant", "content": "Well."}, {"role": "user", "content": "And?"}]

@@ -17,7 +17,7 @@ from tersely.compressors.history_rules import firm, is_wish
 from tersely.contracts import Context, Request
 from tersely.errors import BackendError, ConfigError
 from tersely.history import HEAD, Compacted
-from tersely.middleware.compacting import carried
+from tersely.middleware.carrying import carried
 from tersely.plainly import told_json
 from tersely.prompt import Prompt, Role, Segment
 from tersely.registry import plan
