@@ -6,11 +6,13 @@ import sys
 from importlib import import_module
 
 NAMES = (
+    "agents",
     "overhead",
     "budget",
     "robustness",
     "scoring",
     "batch",
+    "batch_scoring",
     "history",
     "history_models",
     "pruning",

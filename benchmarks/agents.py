@@ -30,7 +30,7 @@ from tersely.middleware.pipeline import pipeline_of
 
 DRAWS = 2000
 SHARES = (0.5, 0.25)
-LAST = (1.0,)
+LATE = (2 / 3,)
 
 Share = tuple[float, float, float]
 
@@ -59,13 +59,15 @@ def traffic(given: Options) -> dict[str, list[Row]]:
         return {}
     some = list(talks(given.data))[:: 12 if given.quick else 1]
     found = dict(outcomes(cases_of(some)))
-    other = dict(outcomes(cases_of(some, "anthropic", LAST), whole=False))
+    other = dict(outcomes(cases_of(some, "anthropic", LATE), whole=False))
     return {
         "all": [_row("all", name, made) for name, made in found.items()],
+        "valid": [_valid(name, made) for name, made in found.items()],
         "sources": list(_by(found, lambda one: one.case.talk.source)),
         "halves": list(_by(found, _half)),
         "pairs": list(pairs(found)),
-        "Anthropic": [_row("all", name, made) for name, made in other.items()],
+        "Anthropic": [_row("Anthropic", name, made) for name, made in other.items()],
+        "Anthropic, valid": [_valid(name, made) for name, made in other.items()],
     }
 
 
@@ -106,22 +108,30 @@ def _by(found: Mapping[str, Sequence[Outcome]], key: Callable[[Outcome], str]) -
 
 
 def _row(group: str, method: str, made: Sequence[Outcome]) -> Row:
-    shaped = sum(one.shaped for one in made)
     return {
         "requests of": group,
         "method": method,
         "n": len(made),
-        "tokens kept": sum(one.after for one in made) / sum(one.before for one in made),
+        "tokens kept": _tokens(made),
         "facts": sum(len(one.case.facts) for one in made),
         "facts kept": kept(made),
         "of tools": sum(len(one.case.given) for one in made),
         "of tools kept": kept(made, given=True),
+        "ms": sum(one.ms for one in made) / len(made),
+    }
+
+
+def _valid(method: str, made: Sequence[Outcome]) -> Row:
+    """What a provider, or a second pass, would stumble over."""
+    return {
+        "method": method,
+        "n": len(made),
         "broken pairs": sum(one.broken for one in made),
-        "no longer JSON": f"{sum(one.spoilt for one in made)} of {shaped}",
+        "no longer JSON": sum(one.spoilt for one in made),
+        "of": sum(one.shaped for one in made),
         "mutated": sum(one.mutated for one in made),
         "not idempotent": _unstable(made),
         "failed": sum(bool(one.error) for one in made),
-        "ms": sum(one.ms for one in made) / len(made),
     }
 
 

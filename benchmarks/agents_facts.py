@@ -18,6 +18,9 @@ SHORTEST = 3
 LONGEST = 200
 """Characters beyond which one word is data and no name."""
 
+NESTED = 2
+"""How often JSON may be a string in JSON."""
+
 _WORD = re.compile(r"\S+")
 _ESCAPE = re.compile(r'\\(?:u([0-9a-fA-F]{4})|(["\\/]))')
 
@@ -51,7 +54,7 @@ def holds(text: str, fact: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """The texts of a request, as they are and without the escapes of JSON."""
+    """The texts of a request, as they are and without the escapes of JSON in JSON."""
 
     text: str
     plain: str
@@ -60,12 +63,14 @@ class Said:
     def by(cls, messages: Sequence[Message], roles: Sequence[str] = ()) -> Said:
         """All texts and arguments, or the texts of these roles alone."""
         text = "\n".join(one for role, one in texts_of(messages) if not roles or role in roles)
-        plain = _ESCAPE.sub(_unescaped, text) if "\\" in text else ""
+        plain = text
+        for _ in range(NESTED if "\\" in text else 0):
+            plain = _ESCAPE.sub(_unescaped, plain)
         return cls(text, plain)
 
     def holds(self, fact: str) -> bool:
         """Whether the fact is findable: as it is, or as JSON in JSON spells it."""
-        return holds(self.text, fact) or (bool(self.plain) and holds(self.plain, fact))
+        return holds(self.text, fact) or (self.plain != self.text and holds(self.plain, fact))
 
 
 def needed(talk: Talk, at: int) -> tuple[set[str], set[str]]:
