@@ -18,6 +18,7 @@ from tersely.compressors.paced import FINEST, STEPS, width_of
 from tersely.middleware import rows as rows_module
 from tersely.middleware.batch import batch
 from tersely.middleware.batch_map import MapRows
+from tersely.middleware.batch_sample import estimate
 from tersely.middleware.batch_share import shared
 from tersely.middleware.pipeline import Pipeline
 from tersely.middleware.row_shapes import Text
@@ -309,6 +310,23 @@ def test_the_job_is_the_same_with_workers(tmp_path: Path, tiny: str) -> None:
     for workers in (1, 2):
         batch(source, tmp_path / f"{workers}.jsonl", pipeline=pipeline, workers=workers, block=4)
     assert outcome(tmp_path / "1.jsonl") == outcome(tmp_path / "2.jsonl")
+
+
+def test_an_estimate_reads_rows_together_as_the_job_does(
+    tmp_path: Path, tiny: str, read: list[int]
+) -> None:
+    source = written(tmp_path)
+    settings: dict[str, Any] = {
+        "pipeline": Pipeline({"selective_context": {"model": tiny}}, budget=0.5, model="gpt-4o"),
+        "question_field": "question",
+    }
+    guessed = estimate(source, tmp_path / "never.jsonl", **settings)
+    assert len(read) < sum(read)
+    done = batch(source, tmp_path / "made.jsonl", **settings)
+    assert (guessed.rows, guessed.tried, guessed.failed) == (done.rows, done.rows, done.failed)
+    assert (guessed.before.value, guessed.after.value) == (done.before, done.after)
+    assert guessed.seconds.value > 0
+    assert not (tmp_path / "never.jsonl").exists()
 
 
 # widths
