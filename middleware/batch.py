@@ -20,6 +20,7 @@ from tersely.middleware.batch_answers import Kept
 from tersely.middleware.batch_asking import Generation
 from tersely.middleware.batch_generate import Answering, Before
 from tersely.middleware.batch_outputs import ANSWERS, CACHE, SORTED, Outputs, beside
+from tersely.middleware.batch_requests import SHAPES, Requests, Wanted, reader_for
 from tersely.middleware.batch_run import Reading, Rows, Running
 from tersely.middleware.batch_share import shared
 from tersely.middleware.batch_sort import Sorted
@@ -28,7 +29,7 @@ from tersely.middleware.batch_workers import Engine, Work, crew
 from tersely.middleware.files import ANSWER, COLUMN, At, Files, files_of, objects
 from tersely.middleware.journal import Mark, Source
 from tersely.middleware.pipeline import Pipeline, pipeline_of
-from tersely.middleware.row_shapes import FormatName, format_of, steps
+from tersely.middleware.row_shapes import Format, FormatName, format_of, steps
 from tersely.middleware.rows import RowOptimizer
 
 
@@ -60,6 +61,9 @@ class BatchJob(BaseModel):
     `generate` is a backend, or a `Generation`, that answers every row: in a column
     `tersely_answer`, for batch files in `<target>.results.jsonl` as their provider would. An answer
     that came is never asked for again.
+
+    `requests` is "openai" or "anthropic", or a `Wanted`: rows of texts or messages become lines of
+    a batch file for that provider, with `custom_id` row-1, row-2 and so on by their numbers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -83,6 +87,7 @@ class BatchJob(BaseModel):
     split_bytes: int | None = Field(default=None, ge=1)
     share: bool = False
     sort: bool = False
+    requests: Annotated[Wanted | None, BeforeValidator(Wanted.of)] = None
     generate: Annotated[Generation | None, BeforeValidator(Generation.of)] = None
     progress: bool = False
 
@@ -109,25 +114,32 @@ class BatchJob(BaseModel):
     @cached_property
     def files(self) -> Files:
         """Who reads the source and writes the target. Raises ConfigError."""
+        if self.requests is not None:
+            return _requests(self, self.requests)
         columns = (COLUMN,) if self.generate is None else (COLUMN, ANSWER)
         return files_of(str(self.source), str(self.target), columns)
 
     @cached_property
     def optimizer(self) -> RowOptimizer:
         """What compresses a row. Raises ConfigError when the source holds nothing to compress."""
-        named = (self.field,) if isinstance(self.field, str) else self.field or ()
         folder = beside(str(self.target), CACHE) if self.workers > 1 else None
         return RowOptimizer(
             pipeline=shared(self.settled, folder) if self.share else self.settled,
-            format=format_of(objects(self.files), self.format, named),
+            format=self.shape(self.files),
             question=steps(self.question_field) if self.question_field else (),
             wishes=scope.current_override(),
         )
+
+    def shape(self, files: Files) -> Format:
+        """The shape of the rows, as they are read. Raises ConfigError when none is found."""
+        named = (self.field,) if isinstance(self.field, str) else self.field or ()
+        return format_of(objects(files), self.format, named)
 
     @cached_property
     def work(self) -> Work:
         """What is done with a block of rows."""
         column = self.files.has_column or self.optimizer.format.column
+        column &= self.requests is None
         return Work(files=self.files, optimizer=self.optimizer, column=column)
 
     def run(self) -> BatchSummary:
@@ -143,7 +155,7 @@ class BatchJob(BaseModel):
         first = outputs.journal.resume(start, str(self.target)) if self.resume else start
         last, stopped = first, False
         if not (self.resume and (first.finished or self._enough(first))):
-            last, whole = self._work(first, outputs)
+            last, whole = _worked(self, first, outputs)
             stopped = not whole and not self._enough(last)
             last = outputs.finish(outputs.journal, last) if whole else last
         elif first.finished:
@@ -158,26 +170,6 @@ class BatchJob(BaseModel):
             max_error_rate=self.max_error_rate,
             tally=last.tally,
         )
-
-    def _work(self, first: Mark, outputs: Outputs) -> tuple[Mark, bool]:
-        """Go on from a mark. Tells which rows are done, and whether that is all."""
-        shape = self.optimizer.format
-        running = Running(
-            files=self.files,
-            journal=outputs.journal,
-            most=self.split_rows or shape.most,
-            room=self.split_bytes or shape.room,
-            shown=self.progress,
-        )
-        left = None if self.limit is None else self.limit - first.rows
-        at = At(first.offset, first.line)
-        rows: Rows = self.files
-        if self.sort:
-            rows = Sorted(self.files, shape, outputs.beside(SORTED))
-            rows.prepare(anew=not first.line)
-        reading = Reading(rows=rows, at=at, size=self.block, left=left)
-        with _crew(self, first, outputs) as engine:
-            return running.work(first, reading, engine)
 
     def _enough(self, mark: Mark) -> bool:
         return self.limit is not None and mark.rows >= self.limit
@@ -213,6 +205,8 @@ def _start(job: BatchJob, outputs: Outputs) -> Mark:
         "sort": str(job.sort),
         "version of tersely": __version__,
     }
+    if job.requests is not None:
+        settings["requests"] = repr(job.requests)
     if job.generate is not None:
         settings["generate"] = job.generate.known
     sizes = dict.fromkeys(outputs.growing, 0)
@@ -230,6 +224,46 @@ def _outputs(job: BatchJob) -> Outputs:
         errors=job.errors,
         told=not job.work.column,
         answered=job.generate is not None and not job.work.column,
+    )
+
+
+def _worked(job: BatchJob, first: Mark, outputs: Outputs) -> tuple[Mark, bool]:
+    """Go on from a mark. Tells which rows are done, and whether that is all."""
+    shape = job.optimizer.format
+    limits = SHAPES[job.requests.provider] if job.requests else shape
+    running = Running(
+        files=job.files,
+        journal=outputs.journal,
+        most=job.split_rows or limits.most,
+        room=job.split_bytes or limits.room,
+        shown=job.progress,
+    )
+    left = None if job.limit is None else job.limit - first.rows
+    at = At(first.offset, first.line)
+    rows: Rows = job.files
+    if job.sort:
+        rows = Sorted(job.files, shape, outputs.beside(SORTED))
+        rows.prepare(anew=not first.line)
+    reading = Reading(rows=rows, at=at, size=job.block, left=left)
+    with _crew(job, first, outputs) as engine:
+        return running.work(first, reading, engine)
+
+
+def _requests(job: BatchJob, wanted: Wanted) -> Requests:
+    """Who writes the rows of a job as requests. Raises ConfigError."""
+    if job.generate is not None:
+        raise ConfigError("rows become requests for a provider, or are answered: not both")
+    wanted = wanted.model_copy(update={"model": wanted.model or job.settled.model})
+    reader, packing = reader_for(str(job.source), str(job.target), wanted)
+    shape = job.shape(reader)
+    if shape.name in ("openai-batch", "anthropic-batch"):
+        raise ConfigError(f"{job.source} holds requests for a provider already")
+    return Requests(
+        rows_of=reader,
+        format=shape,
+        wanted=wanted,
+        question=steps(job.question_field) if job.question_field else (),
+        codec=packing,
     )
 
 

@@ -90,10 +90,10 @@ def _said(part: Part, like: Request, question: str) -> Call:
     prompt = reader.read(request)
     if prompt.tools:
         raise unsupported("tools", "a backend is asked with texts; leave it out")
-    return Call(requests=(replace(like, prompt=_asking(prompt, question)),), body=plain)
+    return Call(requests=(replace(like, prompt=asking(prompt, question)),), body=plain)
 
 
-def _asking(prompt: Prompt, question: str) -> Prompt:
+def asking(prompt: Prompt, question: str) -> Prompt:
     """The prompt with a question at its end. Raises RequestError when nothing is asked at all."""
     if question:
         last = Segment(text=question, kind="question", locked=True, path=("question",))

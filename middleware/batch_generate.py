@@ -42,7 +42,7 @@ class Before(Work):
 
     def __call__(self, block: Block) -> Made:
         """What becomes of every row that can be read."""
-        return Made(treated=tuple(map(self.optimizer, self.files.rows(block))))
+        return Made(treated=tuple(self.optimizer.each(self.files.rows(block))))
 
     def failed(self, block: Block, reason: str) -> Made:
         lost = Treated(status="failed", reason=reason)

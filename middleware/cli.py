@@ -14,6 +14,7 @@ from tersely.middleware import (
     cli_ask,
     cli_audit,
     cli_batch,
+    cli_collect,
     cli_index,
     cli_models,
     cli_serve,
@@ -45,6 +46,7 @@ app = typer.Typer(
 app.command()(takes_values(cli_ask.ask))
 app.command()(takes_values(cli_audit.audit))
 app.command()(takes_values(cli_batch.batch))
+app.command()(takes_values(cli_collect.collect))
 app.command()(takes_values(cli_serve.serve))
 app.command()(takes_values(cli_train.train))
 app.command()(cli_train.trainers)

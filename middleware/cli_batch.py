@@ -11,7 +11,7 @@ import typer
 from typer import Argument, Option
 
 from tersely.errors import ConfigError
-from tersely.middleware.cli_ask import Server
+from tersely.middleware.cli_ask import SHORTER, Server
 from tersely.middleware.cli_io import tell, write_json
 from tersely.middleware.cli_options import Display, Wishes
 
@@ -94,7 +94,13 @@ class Answers(Server):
             metavar="MODEL", help="Have every row answered by this model, here or at --base-url."
         ),
     ] = None
-    max_tokens: Annotated[int, Option(min=1, help="How long an answer may be.")] = 256
+    provider: Annotated[
+        str | None,
+        Option("--as", help="Write rows as a batch file for openai or anthropic, for --model."),
+    ] = None
+    max_tokens: Annotated[
+        int | None, Option(min=1, help="How long an answer may be; 256 tokens with --generate.")
+    ] = None
     temperature: Annotated[float, Option(min=0, help="How freely an answer is drawn.")] = 0.0
     at_once: Annotated[int, Option(min=1, help="Rows that are answered at the same time.")] = 16
 
@@ -107,10 +113,16 @@ class Answers(Server):
             return None
         return {
             "backend": self.backend(self.generate),
-            "max_tokens": self.max_tokens,
+            "max_tokens": self.max_tokens or SHORTER,
             "temperature": self.temperature,
             "at_once": self.at_once,
         }
+
+    @property
+    def requests(self) -> dict[str, Any] | None:
+        """The settings of `requests`, but for the model."""
+        wanted = {"provider": self.provider, "max_tokens": self.max_tokens}
+        return wanted if self.provider else None
 
 
 def batch(
@@ -137,6 +149,7 @@ def batch(
         "progress": not (display.quiet or display.as_json),
         "field": tuple(rows.field) or None,
         "generate": answers.generation,
+        "requests": answers.requests,
     }
     with scope.override(
         mode=cast(Any, wishes.mode), question=wishes.question, strict=wishes.strict or None

@@ -172,7 +172,8 @@ def _made(line: Line, treat: Treat, columns: Sequence[str]) -> Made:
     edits: dict[Any, Any] = {**treated.edits}
     if isinstance(row, dict):
         told = {COLUMN: treated.account, ANSWER: treated.answer}
-        edits |= {(name,): told[name] for name in columns if told[name] is not None}
+        own = [name for name in columns if told[name] is not None or name in row]
+        edits |= {(name,): told[name] for name in own}
     name = row.get("custom_id") if isinstance(row, dict) else None
     account = {"line": line.number, "custom_id": name} | treated.account
     return Made(
