@@ -244,11 +244,13 @@ def _pieces(grown: Path) -> Iterator[Any]:
 def _grouped(tables: Iterator[Any]) -> Iterator[Any]:
     """Tables joined until each has the size of a row group."""
     held: list[Any] = []
+    room = GROUP
     for table in tables:
         held.append(table)
-        if sum(one.nbytes for one in held) > GROUP:
+        room -= table.nbytes
+        if room < 0:
             yield _arrow().concat_tables(held).combine_chunks()
-            held = []
+            held, room = [], GROUP
     if held:
         yield _arrow().concat_tables(held).combine_chunks()
 
