@@ -24,7 +24,7 @@ LONGEST_WORD = 64
 """Characters after which a run without white space is split."""
 
 LONGEST_SENTENCE = 1000
-"""Characters after which a sentence is split at a comma or a space."""
+"""Characters after which a sentence is split between records, and at a comma or a space."""
 
 LONGEST_PHRASE = 6
 """Words after which a phrase is split."""
@@ -79,6 +79,9 @@ SENTENCE_END = regex.compile(
 )
 LINE_END = regex.compile(r"\r\n?|\n")
 PARAGRAPH_END = regex.compile(r"\n[^\S\n]*+\n\s*+")
+
+RECORD_END = regex.compile(r"[}\])]\s*+,\s*+(?=[{\[(])")
+"""Between the records of JSON that was cut off, or that no parser reads."""
 
 PIECE = regex.compile(
     rf"(?s:.{{400,{LONGEST_SENTENCE}}})(?:(?<=[,;:，；、：])|(?=\s))|(?s:.{{1,{LONGEST_SENTENCE}}})"
@@ -260,10 +263,14 @@ def _capped(units: Units) -> Units:
 
 
 def _pieces(text: str, start: int, end: int) -> Iterator[int]:
-    """Where to cut an overlong unit."""
-    for match in PIECE.finditer(text, start, end):
-        if match.end() < end:
-            yield match.end()
+    """Where to cut an overlong unit: between records, and within those that are overlong still."""
+    for stop in (*(match.end() for match in RECORD_END.finditer(text, start, end)), end):
+        if stop - start > LONGEST_SENTENCE:
+            inner = (match.end() for match in PIECE.finditer(text, start, stop))
+            yield from (at for at in inner if at < stop)
+        if stop < end:
+            yield stop
+        start = stop
 
 
 def _whole_characters(units: Units) -> Units:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -134,3 +136,56 @@ def called(name: str) -> dict[str, object]:
         "type": "function",
         "function": {"name": "look", "arguments": "{}"},
     }
+
+
+Rows = list[tuple[str, str, int]]
+"""An id, what there is to say, and a number."""
+
+SHAPES: dict[str, Callable[[Rows], str]] = {
+    "json": lambda rows: json.dumps([{"id": a, "says": b, "took": c} for a, b, c in rows]),
+    "keyed": lambda rows: json.dumps({a: {"says": b, "took": c} for a, b, c in rows}),
+    "within": lambda rows: json.dumps({"n": len(rows), "rows": [list(row) for row in rows]}),
+    "lines": lambda rows: "\n".join(
+        json.dumps({"id": a, "says": b, "took": c}) for a, b, c in rows
+    ),
+    "csv": lambda rows: "id,says,took\n" + "\n".join(f"{a},{b},{c}" for a, b, c in rows),
+    "markdown": lambda rows: (
+        "| id | says | took |\n|---|---|---|\n"
+        + "\n".join(f"| {a} | {b} | {c} |" for a, b, c in rows)
+    ),
+    "log": lambda rows: "\n".join(
+        f"2026-11-23 10:{i // 60:02d}:{i % 60:02d} INFO {a} {b} took {c} ms"
+        for i, (a, b, c) in enumerate(rows)
+    ),
+    "hits": lambda rows: "\n".join(
+        f"src/{i % 7}.py:{i + 1}:{a} = says({b!r}, {c})" for i, (a, b, c) in enumerate(rows)
+    ),
+    "prose": lambda rows: "\n".join(f"Of {a} it is said that {b} within {c}." for a, b, c in rows),
+    "cut off": lambda rows: json.dumps([{"id": a, "says": b} for a, b, _ in rows])[:-30],
+}
+NUMBERED = ("json", "keyed", "lines", "csv", "markdown")
+"""Shapes in which a number can be told from the others of its column."""
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_is_asked_for_what_failed_and_what_is_odd_stays(shape: str) -> None:
+    rows: Rows = [(f"ORD-{7000 + i * 7}", "all went well", 20 + i * 3 % 17) for i in range(240)]
+    rows[71] = ("ORD-7497", "it failed for want of room", 24)
+    rows[133] = ("ORD-7931", "all went well", 99_125)
+    call = {"name": "look", "arguments": json.dumps({"first": "ORD-8281"})}
+    after = {"name": "pay", "arguments": json.dumps({"order": "ORD-7693"})}
+    said = [
+        {"role": "user", "content": "What became of ORD-8603?"},
+        {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": call}]},
+        {"role": "tool", "tool_call_id": "1", "content": SHAPES[shape](rows)},
+        {"role": "assistant", "tool_calls": [{"id": "2", "type": "function", "function": after}]},
+        {"role": "tool", "tool_call_id": "2", "content": "paid"},
+        {"role": "user", "content": "And now?"},
+    ]
+    shares = {"shares": PIPELINES["bold"]["budget"]["shares"]}  # and no limit to its time
+    result = pipeline_of("bold").but(budget=shares).run({"model": "gpt-4o", "messages": said})
+    kept = result.output["messages"][2]["content"]
+    assert len(kept) < 0.5 * len(said[2]["content"])
+    for one in ("ORD-8603", "ORD-8281", "ORD-7693", "ORD-7497"):
+        assert one in kept, one
+    assert shape not in NUMBERED or "99125" in kept

@@ -122,6 +122,17 @@ def test_sentences_end_where_a_reader_ends_them() -> None:
     ]
 
 
+def test_json_that_was_cut_off_is_split_between_its_records() -> None:
+    rows = [f'{{"id": {i}, "says": "all is well, [so] far", "at": [1, 2]}}' for i in range(60)]
+    text = ("[" + ", ".join(rows))[:-20]
+    units = split(text, "sentence").texts
+    assert len(units) == 60
+    assert units[7] == rows[7] + ","
+    long = text.replace("so far", "so " * 900)
+    assert max(map(len, split(long, "sentence").texts)) <= 1000
+    assert len(split(", ".join(rows[:5]), "sentence")) == 1
+
+
 def test_an_overlong_sentence_is_split_at_spaces() -> None:
     units = split("word " * 1000, "sentence")
     assert (units.ends - units.starts).max() <= LONGEST_SENTENCE
