@@ -154,7 +154,10 @@ def read(
         return
     prefix: _Prefix | None = None
     most = lm.max_length - len(before)
-    size = lambda window: width_of(len(window.ids), most)  # noqa: E731
+
+    def size(window: Window) -> int:
+        return width_of(len(window.ids), most)
+
     for batch in PACE.batches(cut, size, BATCH, reader=lm, context=context, even=True):
         prefix = prefix or _Prefix(lm, before)
         yield from zip(batch, prefix.score(batch, size(batch[0])), strict=True)
@@ -206,8 +209,8 @@ class _Prefix:
             hidden = self._hidden(ids)
             places = np.arange(width)
             known, ends = np.array([(w.known, len(w.ids)) for w in windows]).T[..., None]
-            row, at = map(torch.from_numpy, np.nonzero((known <= places) & (places < ends)))
-            row, at = row.to(ids.device), at.to(ids.device)
+            asked = np.argwhere((known <= places) & (places < ends))
+            row, at = torch.from_numpy(asked).to(ids.device).T
             nats = _nats(hidden[row, at - 1], ids[row, at], self.lm)
         sizes = [len(w.ids) - w.known for w in windows]
         return np.split(nats.cpu().numpy().astype(np.float64), np.cumsum(sizes)[:-1])
