@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -26,7 +27,7 @@ from tersely.middleware.batch_share import shared
 from tersely.middleware.batch_sort import Sorted
 from tersely.middleware.batch_summary import SUMS, BatchSummary
 from tersely.middleware.batch_workers import Engine, Work, crew
-from tersely.middleware.files import ANSWER, COLUMN, At, Files, files_of, objects
+from tersely.middleware.files import ANSWER, COLUMN, FEW, At, Files, files_of, objects
 from tersely.middleware.journal import Mark, Source
 from tersely.middleware.pipeline import Pipeline, pipeline_of
 from tersely.middleware.row_shapes import Format, FormatName, format_of, steps
@@ -51,9 +52,10 @@ class BatchJob(BaseModel):
     (`<target>.errors.jsonl`). A line that can't be read goes there alone. Blank lines are left out.
 
     With `resume` a job that was stopped, however roughly, goes on where it was; `block` rows are
-    done again at most. `workers` processes share the work, here or (`engine="ray"`) as actors of a
-    Ray cluster that have `gpus` each. `limit` bounds the rows of the whole job. `budget` goes
-    before the pipeline's own.
+    done again at most (None: 32, or of short ones as many as a model should read together).
+    `workers` processes share the work, here or (`engine="ray"`) as actors of a Ray cluster that
+    have `gpus` each. `limit` bounds the rows of the whole job. `budget` goes before the pipeline's
+    own.
 
     `share` compresses each text by itself (see `batch_share`), once in the whole job. `sort` puts
     rows that begin alike one after the other, so that a provider's cache can serve them.
@@ -82,7 +84,7 @@ class BatchJob(BaseModel):
     workers: int = Field(default=1, ge=1)
     engine: Literal["local", "ray"] = "local"
     gpus: float = Field(default=0, ge=0)
-    block: int = Field(default=32, ge=1)
+    block: int | None = Field(default=None, ge=1)
     split_rows: int | None = Field(default=None, ge=1)
     split_bytes: int | None = Field(default=None, ge=1)
     share: bool = False
@@ -129,6 +131,11 @@ class BatchJob(BaseModel):
             question=steps(self.question_field) if self.question_field else (),
             wishes=scope.current_override(),
         )
+
+    @cached_property
+    def at_once(self) -> int:
+        """How many rows are in a block."""
+        return self.block or self.optimizer.at_once(islice(objects(self.files), FEW))
 
     def shape(self, files: Files) -> Format:
         """The shape of the rows, as they are read. Raises ConfigError when none is found."""
@@ -244,7 +251,7 @@ def _worked(job: BatchJob, first: Mark, outputs: Outputs) -> tuple[Mark, bool]:
     if job.sort:
         rows = Sorted(job.files, shape, outputs.beside(SORTED))
         rows.prepare(anew=not first.line)
-    reading = Reading(rows=rows, at=at, size=job.block, left=left)
+    reading = Reading(rows=rows, at=at, size=job.at_once, left=left)
     with _crew(job, first, outputs) as engine:
         return running.work(first, reading, engine)
 

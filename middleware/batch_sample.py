@@ -157,7 +157,7 @@ def _drawn(jobs: Sequence[BatchJob], size: int) -> tuple[list[Drawn], int]:
 def _blocks(jobs: Sequence[BatchJob]) -> Iterator[Drawn]:
     for job in jobs:
         left = job.limit
-        for block in job.files.blocks(At(), job.block):
+        for block in job.files.blocks(At(), job.at_once):
             if left is not None and left <= 0:
                 break
             yield job, block
@@ -171,8 +171,8 @@ def _tried(drawn: Sequence[Drawn]) -> tuple[list[Tally], list[float]]:
     tried: list[tuple[Tally, float]] = []
     for job in {id(job): job for job, _ in drawn}.values():
         rows = [row for other, row in drawn if other is job]
-        for at in range(0, len(rows), job.block):
-            tried += _block(job, rows[at : at + job.block])
+        for at in range(0, len(rows), job.at_once):
+            tried += _block(job, rows[at : at + job.at_once])
     return [tally for tally, _ in tried], [seconds for _, seconds in tried]
 
 

@@ -40,7 +40,9 @@ class Rows:
     workers: Annotated[int, Option("--workers", "-w", help="So many processes share the work.")] = 1
     engine: Annotated[str, Option(help="local, or ray: workers on a Ray cluster.")] = "local"
     gpus: Annotated[float, Option(help="GPUs of each worker on a Ray cluster.")] = 0.0
-    block: Annotated[int, Option(help="Rows that are treated and written together.")] = 32
+    block: Annotated[
+        int | None, Option(help="Rows that are read and written together; by their size if unset.")
+    ] = None
     split_rows: Annotated[
         int | None, Option(help="Rows in a file of the target; what providers take by itself.")
     ] = None

@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 TOGETHER = 400_000
 """Characters of the rows that are read for together: what a stage then remembers must have room."""
 
+BLOCK = 32
+"""Rows of a block, where no model reads them or they are long."""
+
+FULL = 64_000
+"""Characters of a block that keep a model busy: some 16,000 tokens."""
+
+MOST = 512
+"""Rows of a block of short ones."""
+
 Status = Literal["compressed", "unchanged", "failed"]
 
 TOLD = ("path", "kind", "stage", "action", "reason", "before", "after")
@@ -102,6 +111,15 @@ class RowOptimizer:
                 yield from _in_step(group)
                 group = []
         yield from _in_step(group)
+
+    def at_once(self, first: Iterable[Any]) -> int:
+        """How many rows a block should have, by the first ones.
+
+        Enough to fill a model's batches, where one reads them together: they are done again when a
+        job is killed, and Ctrl-C waits for them.
+        """
+        sizes = [len(repr(row)) for row in first] if self.reads_ahead else []
+        return min(max(FULL * len(sizes) // max(sum(sizes), 1), BLOCK), MOST)
 
     @property
     def reads_ahead(self) -> bool:

@@ -16,7 +16,7 @@ from tersely.ahead import can_read_ahead
 from tersely.compressors import cached, chances, self_information, sentences
 from tersely.compressors.paced import FINEST, STEPS, width_of
 from tersely.middleware import rows as rows_module
-from tersely.middleware.batch import batch
+from tersely.middleware.batch import BatchJob, batch
 from tersely.middleware.batch_map import MapRows
 from tersely.middleware.batch_sample import estimate
 from tersely.middleware.batch_share import shared
@@ -310,6 +310,28 @@ def test_the_job_is_the_same_with_workers(tmp_path: Path, tiny: str) -> None:
     for workers in (1, 2):
         batch(source, tmp_path / f"{workers}.jsonl", pipeline=pipeline, workers=workers, block=4)
     assert outcome(tmp_path / "1.jsonl") == outcome(tmp_path / "2.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("words", "stage", "rows"),
+    [
+        (3, "selective_context", 512),
+        (40, "selective_context", 200),
+        (400, "selective_context", 32),
+        (3, "lexical", 32),
+    ],
+)
+def test_a_block_of_short_rows_has_more_of_them(
+    words: int, stage: str, rows: int, tiny: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text(f"{json.dumps({'text': text(words)})}\n" * 20)
+    pipeline = Pipeline(
+        {stage: {"model": tiny} if stage == "selective_context" else {}}, budget=0.5
+    )
+    settings: dict[str, Any] = {"source": source, "target": tmp_path / "o", "pipeline": pipeline}
+    assert rows * 0.5 <= BatchJob(**settings).at_once <= rows * 2
+    assert BatchJob(**settings, block=7).at_once == 7
 
 
 def test_an_estimate_reads_rows_together_as_the_job_does(
