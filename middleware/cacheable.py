@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
+from tersely.cache_plan import long_enough
 from tersely.middleware.pricing import Bill, Parcel
 from tersely.middleware.session import FROZEN
 from tersely.prompt import Leaf, Prompt
@@ -19,12 +20,6 @@ from tersely.report import Decision, spell
 
 TAGS = ("</keep>", "</drop>")
 """A text with these is never sent as it came."""
-
-MARGIN = 1.05
-"""How many times the length that a provider tells is taken to be long enough."""
-
-GUESSED = 1.25
-"""The same where a model's tokens are only estimated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +59,7 @@ def raised(bill: Bill, read: Prompt, made: Prompt, goes: Parcel, *, marked: bool
     conversation goes out as short as it is, unless the next would eat up what that spares.
     `marked` tells that it will get breakpoints.
     """
-    least = int(bill.price.minimum * (MARGIN if bill.context.count.exact else GUESSED))
+    least = long_enough(bill.price, bill.context.count.exact)
     same = Raised(made, goes)
     if not (marked or bill.came.end) or goes.tokens >= least or _is_safe(bill, made, goes):
         return same

@@ -65,7 +65,8 @@ class Compacting:
         segments = self._old(way.chat, sent.history.held, self._gone(sent, way, until))
         old = sum(self.standing.context.tokens_of([one.text for one in segments]))
         sizes = (self.standing.context.tokens(seen), ahead, old)
-        return Moment.of(self.terms, self._limit(), self.model, (idle, self.spared), sizes)
+        moment = Moment.of(self.terms, self._limit(), self.model, (idle, self.spared), sizes)
+        return replace(moment, exact=self.standing.context.count.exact)
 
     def _gone(self, sent: Outcome, way: Way, until: int) -> frozenset[int]:
         """The places of the messages that may go."""

@@ -107,7 +107,7 @@ class Moment:
 
     Of `size` tokens `ahead` stand before the older turns; these had `old` as they came; `limit` and
     `least` are in tokens, and so is what was `spared` so far. `idle` are the seconds since the last
-    request, None where none is known.
+    request, None where none is known. `exact` tells that tokens are no estimate.
     """
 
     size: int
@@ -121,6 +121,7 @@ class Moment:
     idle: float | None
     spared: float
     price: Price
+    exact: bool = True
 
     @classmethod
     def of(
@@ -187,7 +188,7 @@ class Moment:
             return f"it would spare {spared} tokens, fewer than {self.least}"
         if self.size > self.limit * self.wait:
             return ""
-        if is_shrunk_below(self.size, self.size - spared, self.price):
+        if is_shrunk_below(self.size, self.size - spared, self.price, self.exact):
             return f"the rest would be too short to be cached (under {self.price.minimum} tokens)"
         if self.size > self.limit:
             return self._dear(spared, cost)

@@ -12,6 +12,13 @@ from math import ceil, inf
 
 from tersely.prices import Price
 
+MARGIN = 1.05
+"""How many times the length that a provider tells is taken to be long enough to be cached: what it
+adds to a request is not known to the token."""
+
+GUESSED = 1.25
+"""The same where a model's tokens are only estimated."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewrite:
@@ -94,9 +101,15 @@ def spared(tokens: int, share: float, price: Price, later: float = 0) -> float:
     return share * tokens * (price.write + price.read * later)
 
 
-def is_shrunk_below(before: int, after: int, price: Price) -> bool:
+def is_shrunk_below(before: int, after: int, price: Price, exact: bool = True) -> bool:
     """Whether a stable prefix would cost more once it is shorter: too short to be cached."""
-    return before >= price.minimum > after and after > price.read * before
+    is_short = before >= price.minimum and after < long_enough(price, exact)
+    return is_short and after < before and after > price.read * before
+
+
+def long_enough(price: Price, exact: bool = True) -> int:
+    """The tokens with which a prefix is surely cached; more where they are only estimated."""
+    return ceil(price.minimum * (MARGIN if exact else GUESSED))
 
 
 def _once(rewrite: Rewrite, price: Price, cold: bool) -> float:
