@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import quantiles
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,9 @@ from tersely.tokens import counter
 
 if TYPE_CHECKING:
     from tersely.middleware.pipeline import Pipeline
+
+DAY = 86400
+"""Seconds."""
 
 KNOWN_CONVERSATIONS = 512
 """Conversations whose texts are remembered as they were sent; the one unused for longest goes."""
@@ -224,19 +227,40 @@ class Auditor:
         return self._counts[key]
 
 
-def audited(rows: Iterable[Any], pipeline: Pipeline, *, model: str = "", prices: str = "") -> Audit:
+def audited(
+    rows: Iterable[Any],
+    pipeline: Pipeline,
+    *,
+    model: str = "",
+    prices: str = "",
+    days: float | None = None,
+) -> Audit:
     """What the requests of a log cost, and would have cost with a pipeline in front.
 
     A row is a request's body, or holds it (`body`, `params`, `request`, ...) beside its time.
     Where all rows have a time they are taken in its order. `model` is taken for rows that name
-    none. Raises ConfigError when the table of prices can't be read.
+    none. With `days` only those count that were sent within so many days before the last one.
+    Raises ConfigError when the table of prices can't be read.
     """
     auditor = Auditor(pipeline, prices)
     logged, unread = read(rows, model)
+    if days is not None:
+        logged = list(_latest(logged, days * DAY, unread))
     timed = bool(logged) and all(one.at is not None for one in logged)
     for one in sorted(logged, key=lambda one: one.at or 0.0) if timed else logged:
         auditor.send(one if timed else replace(one, at=None))
     return auditor.told(unread, timed=timed)
+
+
+def _latest(logged: Sequence[Logged], seconds: float, unread: dict[str, int]) -> Iterator[Logged]:
+    """The requests that were sent within some time before the last one; notes the others."""
+    end = max((one.at for one in logged if one.at is not None), default=0.0)
+    for one in logged:
+        if one.at is not None and one.at >= end - seconds:
+            yield one
+        else:
+            why = "its time is not told" if one.at is None else "it was sent before that time"
+            unread[why] = unread.get(why, 0) + 1
 
 
 def _spread(threads: Sequence[_Thread]) -> Spread | None:

@@ -30,6 +30,9 @@ def audit(
         Path | None, Option(help="A table of prices of your own, as YAML or JSON.")
     ] = None,
     limit: Annotated[int | None, Option(help="Stop after so many lines.", min=1)] = None,
+    days: Annotated[
+        float | None, Option(help="Only the last so many days of the log.", min=0)
+    ] = None,
     as_json: Annotated[bool, Option("--json", help="Write it as JSON.")] = False,
 ) -> None:
     """Tell what a log of requests cost, and would have cost with tersely. Nothing is sent."""
@@ -46,6 +49,7 @@ def audit(
         pipeline,
         model=wishes.model or "",
         prices=own,
+        days=days,
     )
     if as_json:
         write_json(told.model_dump(mode="json") | {"saved": told.saved})
@@ -126,6 +130,8 @@ def _notes(told: Audit, own: str) -> Iterator[str]:
         known = prices(table)
         yield f"prices of {known.date}, from {known.source}"
     yield "what the answers cost is left out: it is the same"
+    if calls := sum(one.tersely.calls for one in told.models):
+        yield f"{calls:,.4f} $ of it would have been asked of a model, for compaction"
     if not told.timed and told.requests:
         yield "not every request has its time: each is taken to come before the cache forgets"
     for one in told.models:

@@ -118,6 +118,27 @@ def test_a_conversation_is_read_from_the_cache_on_both_sides() -> None:
     assert told.spread.dearer == 0 and told.spread.low == told.spread.median > 0.4
 
 
+def test_the_last_days_of_a_log() -> None:
+    day = 86400
+    bodies = turns(4)
+    rows: list[JSON] = [
+        {"body": body, "timestamp": 1_790_000_000 + at * day}
+        for body, at in zip(bodies, (0, 5, 11, 12), strict=True)
+    ]
+    told = audited([*rows, {"body": bodies[0]}], LOSSLESS, days=7)
+    assert told.requests == 3 and told.timed
+    assert told.unread == {"it was sent before that time": 1, "its time is not told": 1}
+
+
+def test_a_conversation_that_idles_is_compacted_by_the_time_of_the_log() -> None:
+    line = Pipeline("json", history={"limit": 9000, "keep": 1})
+    bodies = turns(3)
+    apart = [{"body": body, "timestamp": 1_790_000_000 + i * 3600} for i, body in enumerate(bodies)]
+    close = [{"body": body, "timestamp": 1_790_000_000 + i} for i, body in enumerate(bodies)]
+    cold, warm = (audited(rows, line).models[0].tersely for rows in (apart, close))
+    assert cold.tokens < warm.tokens
+
+
 def test_doing_nothing_costs_the_same() -> None:
     told = audited([*turns(3), *claude(3)], Pipeline([]))
     assert all(one.plain == one.tersely for one in told.models) and told.saved == 0
