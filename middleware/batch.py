@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -17,17 +15,14 @@ from tersely import __version__
 from tersely.budget import Budget, BudgetLike
 from tersely.errors import ConfigError, first_fault
 from tersely.middleware import scope
-from tersely.middleware.batch_answers import Kept
 from tersely.middleware.batch_asking import Generation
-from tersely.middleware.batch_generate import Answering, Before
-from tersely.middleware.batch_outputs import ANSWERS, CACHE, SORTED, Outputs, beside
-from tersely.middleware.batch_requests import SHAPES, Requests, Wanted, reader_for
-from tersely.middleware.batch_run import Reading, Rows, Running
+from tersely.middleware.batch_crew import worked
+from tersely.middleware.batch_outputs import CACHE, Outputs, beside
+from tersely.middleware.batch_requests import Requests, Wanted, reader_for
 from tersely.middleware.batch_share import shared
-from tersely.middleware.batch_sort import Sorted
 from tersely.middleware.batch_summary import SUMS, BatchSummary
-from tersely.middleware.batch_workers import Engine, Work, crew
-from tersely.middleware.files import ANSWER, COLUMN, FEW, At, Files, files_of, objects
+from tersely.middleware.batch_workers import Work
+from tersely.middleware.files import ANSWER, COLUMN, FEW, Files, files_of, objects
 from tersely.middleware.journal import Mark, Source
 from tersely.middleware.pipeline import Pipeline, pipeline_of
 from tersely.middleware.row_shapes import Format, FormatName, format_of, steps
@@ -161,8 +156,9 @@ class BatchJob(BaseModel):
         start = _start(self, outputs)
         first = outputs.journal.resume(start, str(self.target)) if self.resume else start
         last, stopped = first, False
+        notes: tuple[str, ...] = ()
         if not (self.resume and (first.finished or self._enough(first))):
-            last, whole = _worked(self, first, outputs)
+            last, whole, notes = worked(self, first, outputs)
             stopped = not whole and not self._enough(last)
             last = outputs.finish(outputs.journal, last) if whole else last
         elif first.finished:
@@ -175,6 +171,7 @@ class BatchJob(BaseModel):
             seconds=monotonic() - began,
             interrupted=stopped,
             max_error_rate=self.max_error_rate,
+            notes=notes,
             tally=last.tally,
         )
 
@@ -234,28 +231,6 @@ def _outputs(job: BatchJob) -> Outputs:
     )
 
 
-def _worked(job: BatchJob, first: Mark, outputs: Outputs) -> tuple[Mark, bool]:
-    """Go on from a mark. Tells which rows are done, and whether that is all."""
-    shape = job.optimizer.format
-    limits = SHAPES[job.requests.provider] if job.requests else shape
-    running = Running(
-        files=job.files,
-        journal=outputs.journal,
-        most=job.split_rows or limits.most,
-        room=job.split_bytes or limits.room,
-        shown=job.progress,
-    )
-    left = None if job.limit is None else job.limit - first.rows
-    at = At(first.offset, first.line)
-    rows: Rows = job.files
-    if job.sort:
-        rows = Sorted(job.files, shape, outputs.beside(SORTED))
-        rows.prepare(anew=not first.line)
-    reading = Reading(rows=rows, at=at, size=job.at_once, left=left)
-    with _crew(job, first, outputs) as engine:
-        return running.work(first, reading, engine)
-
-
 def _requests(job: BatchJob, wanted: Wanted) -> Requests:
     """Who writes the rows of a job as requests. Raises ConfigError."""
     if job.generate is not None:
@@ -272,22 +247,3 @@ def _requests(job: BatchJob, wanted: Wanted) -> Requests:
         question=steps(job.question_field) if job.question_field else (),
         codec=packing,
     )
-
-
-@contextmanager
-def _crew(job: BatchJob, first: Mark, outputs: Outputs) -> Iterator[Engine]:
-    """Who compresses the rows, and has them answered where that is wanted."""
-    work = job.work
-    if job.generate is not None:
-        work = Before(files=work.files, optimizer=work.optimizer, column=work.column)
-    with crew(work, job.workers, engine=job.engine, gpus=job.gpus) as engine:
-        if job.generate is None:
-            yield engine
-            return
-        yield Answering(
-            engine=engine,
-            work=job.work,
-            generation=job.generate,
-            kept=Kept(outputs.beside(ANSWERS), first, anew=not job.resume),
-            answered=first.tally.answered > 0,
-        )

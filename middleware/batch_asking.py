@@ -7,13 +7,15 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tersely.contracts import Backend, Completion, Request
 from tersely.errors import ConfigError, first_fault
 from tersely.middleware.batch_answers import Kept, Key
+from tersely.middleware.batch_soft import SoftWishes
+from tersely.prompt import Prompt
 
 Ask = Callable[[Key, Sequence[Request]], "Future[list[Completion]]"]
 """Sends what a row asks."""
@@ -24,7 +26,8 @@ class Generation(BaseModel):
 
     Rows that say nothing of it themselves have answers of `max_tokens` tokens at most, drawn at
     `temperature`. `at_once` requests are under way at most; how often a failed one is asked again
-    is the backend's affair.
+    is the backend's affair. With `soft`, a folder, what many rows begin with is learned once where
+    that pays, by the model itself, and stands there as a soft prompt (see `SoftWishes`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -33,6 +36,7 @@ class Generation(BaseModel):
     max_tokens: int = Field(default=256, ge=1)
     temperature: float = Field(default=0.0, ge=0)
     at_once: int = Field(default=16, ge=1)
+    soft: Annotated[SoftWishes | None, BeforeValidator(SoftWishes.of)] = None
 
     @classmethod
     def of(cls, value: Any) -> Self | None:
@@ -49,7 +53,18 @@ class Generation(BaseModel):
     def known(self) -> str:
         """What the answers of a job depend on: it must stay the same from run to run."""
         asked = (type(self.backend).__name__, *map(self._told, ("model", "base_url")))
-        return repr((*asked, self.max_tokens, self.temperature))
+        soft = () if self.soft is None else (self.soft.unfit,)
+        return repr((*asked, self.max_tokens, self.temperature, *soft))
+
+    @property
+    def model(self) -> str:
+        """Who answers, as the backend names its model."""
+        return self._told("model")
+
+    @property
+    def like(self) -> Request:
+        """What a request is that says nothing itself."""
+        return Request(prompt=Prompt(()), max_tokens=self.max_tokens, temperature=self.temperature)
 
     @property
     def together(self) -> int:

@@ -37,6 +37,11 @@ class Call:
     requests: tuple[Request, ...]
     body: Callable[[Sequence[Completion]], JSON]
 
+    @property
+    def is_soft(self) -> bool:
+        """Whether soft input stands in what is asked."""
+        return any(one.prefix is not None or one.vectors for one in self.requests)
+
 
 class AnthropicBody(Strict):
     """The params of a line for Anthropic, as far as a backend can keep to them."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from tersely.contracts import Completion, Request
+from tersely.contracts import Completion
 from tersely.errors import (
     BackendError,
     ConfigError,
@@ -20,10 +20,10 @@ from tersely.middleware.adapters import look
 from tersely.middleware.batch_answers import Kept, Key
 from tersely.middleware.batch_asking import Ask, Generation, asking
 from tersely.middleware.batch_calls import Call, call_of, plain, result_of
+from tersely.middleware.batch_soft import Softener
 from tersely.middleware.batch_workers import Done, Engine, Work
 from tersely.middleware.files import Block, Made, total
-from tersely.middleware.rows import Treated, Usage, renewed
-from tersely.prompt import Prompt
+from tersely.middleware.rows import RowOptimizer, Treated, Usage, renewed
 
 AHEAD = 4
 """So many times the rows that are asked at once may be in hand, so that a slow one holds no other
@@ -72,6 +72,7 @@ class Answering:
     """Does what an engine does, and has every row answered before it is written.
 
     `kept` are answers that an earlier run left, and `answered` tells whether the job has had one.
+    `soft` puts what was learned in the place of what requests begin with.
     Raises BackendError when nothing is answered any more; what was written before that counts.
     """
 
@@ -80,6 +81,7 @@ class Answering:
     generation: Generation
     kept: Kept
     answered: bool = False
+    soft: Softener | None = None
     _failed: int = field(default=0, init=False)
 
     def __call__(self, blocks: Iterable[Block]) -> Iterator[Done]:
@@ -109,24 +111,16 @@ class Answering:
         if asked.treated.status == "failed":
             return asked
         try:
-            asked.call = self._call(asked.row, asked.treated)
+            row = renewed(asked.row, asked.treated.edits)
+            call = call_for(row, self.work.optimizer, self.generation)
+            if self.soft is not None:
+                call = replace(call, requests=tuple(map(self.soft, call.requests)))
+            asked.call = call
         except Exception as error:  # a row may hold what no backend is asked
             asked.treated = _unanswered(asked.treated, error)
         else:
             asked.answers = ask(key, asked.call.requests)
         return asked
-
-    def _call(self, row: Mapping[str, Any], treated: Treated) -> Call:
-        """What a row asks, by its texts as they are now."""
-        optimizer, generation = self.work.optimizer, self.generation
-        part = optimizer.format.part(renewed(row, treated.edits))
-        like = Request(
-            prompt=Prompt(()),
-            max_tokens=generation.max_tokens,
-            temperature=generation.temperature,
-        )
-        question = look(row, optimizer.question) if optimizer.question else None
-        return call_of(part, like, generation.backend, question or "")
 
     def _is_due(self, waiting: deque[Hand]) -> bool:
         """Whether the first block is answered, or so many rows wait that it has to be."""
@@ -148,7 +142,8 @@ class Answering:
         if asked.answers is not None and asked.call is not None:
             try:
                 done = asked.answers.result()
-                treated = replace(treated, answer=self._spelled(asked, done), usage=_usage(done))
+                usage = _usage(done, soft=asked.call.is_soft)
+                treated = replace(treated, answer=self._spelled(asked, done), usage=usage)
             except Exception as error:  # a backend may raise what it likes
                 self._count(error)
                 treated = _unanswered(treated, error)
@@ -207,10 +202,18 @@ def _unanswered(treated: Treated, error: Exception) -> Treated:
     return replace(treated, status="failed", reason=f"no answer: {said}")
 
 
-def _usage(done: Sequence[Completion]) -> Usage:
+def call_for(row: Any, optimizer: RowOptimizer, generation: Generation) -> Call:
+    """What a row asks, by its texts as they are now. Raises RequestError."""
+    question = look(row, optimizer.question) if optimizer.question else None
+    part = optimizer.format.part(row)
+    return call_of(part, generation.like, generation.backend, question or "")
+
+
+def _usage(done: Sequence[Completion], *, soft: bool) -> Usage:
     """What answers took; the prompt of several to one row counts once."""
     return Usage(
         prompt=done[0].prompt_tokens,
         cached=done[0].cached_tokens,
         completion=sum(one.completion_tokens for one in done),
+        soft=soft,
     )

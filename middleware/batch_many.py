@@ -9,10 +9,11 @@ from typing import Any
 from tersely.errors import ConfigError
 from tersely.middleware import places
 from tersely.middleware.batch import BatchJob
+from tersely.middleware.batch_heads import Heads, of_rows
 from tersely.middleware.batch_report import BatchReport, check
 from tersely.middleware.batch_summary import SUMS, BatchSummary
-from tersely.middleware.files import is_dataset, kind_of
-from tersely.middleware.pipeline import pipeline_of
+from tersely.middleware.batch_worth import SharedHead, told_of
+from tersely.middleware.files import At, is_dataset, kind_of
 from tersely.middleware.tally import Tally
 
 BESIDE = (".errors.jsonl", ".report.jsonl", ".results.jsonl")
@@ -35,6 +36,7 @@ def run_all(source: str | Path, target: str | Path, settings: Mapping[str, Any])
     for path in reports:
         check(path)
     done: list[BatchSummary] = []
+    jobs: list[BatchJob] = []
     limit = settings.get("limit")
     several = _several(str(source))
     for name, place in pairs(str(source), str(target)):
@@ -42,18 +44,34 @@ def run_all(source: str | Path, target: str | Path, settings: Mapping[str, Any])
         given = {**settings, "source": name, "target": place, "limit": left}
         if several and settings.get("errors") is not None:
             given["errors"] = _errors(settings["errors"], place.removeprefix(str(target)))
-        job = BatchJob(**given)
-        done.append(job.run())
+        jobs.append(BatchJob(**given))
+        done.append(jobs[-1].run())
         if not done[-1].finished:
             break
     _copy_splits(str(source), str(target))
     summary = together(done)
     if reports:
-        model = pipeline_of(settings.get("pipeline", "default")).model
-        report = BatchReport.of(summary.tally, model)
+        report = _report(jobs, summary.tally)
         for path in reports:
             report.save(path)
     return summary
+
+
+def _report(jobs: Sequence[BatchJob], tally: Tally) -> BatchReport:
+    """The account of jobs, for which their rows are read once more to see how they begin."""
+    heads = Heads()
+    for job in jobs:
+        of_rows(job.files, job.optimizer.format, job.files.blocks(At(), job.at_once), heads)
+    model = jobs[0].settled.model
+    named = model or next(iter(tally.read), "")
+    return BatchReport.of(tally, model, begun_with(heads, jobs[0], named))
+
+
+def begun_with(heads: Heads, job: BatchJob, model: str) -> tuple[SharedHead, ...]:
+    """What beginnings mean for who answers the rows, if somebody does, else for a model."""
+    if (generation := job.generate) is None:
+        return told_of(heads, model)
+    return told_of(heads, generation.model or model, generation.max_tokens)
 
 
 def pairs(source: str, target: str) -> list[tuple[str, str]]:
@@ -93,6 +111,7 @@ def together(done: Sequence[BatchSummary]) -> BatchSummary:
         **{name: sum(getattr(one, name) for one in done) for name in sums},
         finished=all(one.finished for one in done),
         interrupted=any(one.interrupted for one in done),
+        notes=tuple(note for one in done for note in one.notes),
         max_error_rate=done[0].max_error_rate,
         tally=Tally.total(one.tally for one in done),
     )

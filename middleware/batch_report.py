@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from tersely.errors import ConfigError
 from tersely.middleware import places
 from tersely.middleware.align import align
+from tersely.middleware.batch_summary import SUMS
+from tersely.middleware.batch_worth import SharedHead
 from tersely.middleware.diff import TAGS
 from tersely.middleware.diff_style import PAGE, STYLE, VIEWS
 from tersely.middleware.signs import shown
@@ -41,6 +43,7 @@ class BatchReport(BaseModel):
     texts of each kind and by each stage, `reasons` the rows that failed for each. Dollars are
     what the tokens cost as input, by the models that the rows or the pipeline name. `texts` of
     the rows in `slowest` and `changed` are the user's: the report is as private as they are.
+    A backend gave `answered` rows an answer, and `heads` are what many rows begin with.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,6 +52,11 @@ class BatchReport(BaseModel):
     done: int
     failed: int
     compressed: int
+    answered: int
+    softened: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
     before: int
     after: int
     seconds: float
@@ -61,13 +69,14 @@ class BatchReport(BaseModel):
     reasons: Mapping[str, int]
     slowest: tuple[Seen, ...]
     changed: tuple[Seen, ...]
+    heads: tuple[SharedHead, ...] = ()
 
     @classmethod
-    def of(cls, tally: Tally, model: str = "") -> BatchReport:
+    def of(cls, tally: Tally, model: str = "", heads: tuple[SharedHead, ...] = ()) -> BatchReport:
         """The report of a tally; `model` reads the rows that name none."""
         classes = sorted({*tally.sizes, *tally.made})
         return cls(
-            **tally.model_dump(include={"done", "failed", "compressed", "before", "after"}),
+            **tally.model_dump(include={"compressed", *SUMS}),
             rows=tally.rows,
             seconds=tally.ms / 1000,
             dollars_before=_cost(tally.read, model),
@@ -81,6 +90,7 @@ class BatchReport(BaseModel):
             reasons=_largest(tally.reasons),
             slowest=tally.slowest,
             changed=tally.changed,
+            heads=heads,
         )
 
     def html(self) -> str:
@@ -105,6 +115,7 @@ class BatchReport(BaseModel):
             "Rows": f"{self.rows:,}",
             "Compressed": f"{self.compressed:,}",
             "Failed": f"{self.failed:,}",
+            **self._answers(),
             "Cost as input": f"${self.dollars_before:,.2f} → ${self.dollars_after:,.2f}",
             "Time of the rows": f"{self.seconds:,.1f} s",
         }
@@ -117,6 +128,16 @@ class BatchReport(BaseModel):
             f"<small>tokens · {1 - share:.0%} fewer</small></p>"
             f'{_bar(share)}<dl class="facts">{told}</dl></header>'
         )
+
+    def _answers(self) -> dict[str, str]:
+        """What there is to say of answers, if there are any."""
+        if not self.answered:
+            return {}
+        return {
+            "Answered": f"{self.answered:,}, {self.softened:,} with a soft prompt",
+            "Tokens read for it": f"{self.prompt_tokens:,}, {self.cached_tokens:,} of them cached",
+            "Tokens written": f"{self.completion_tokens:,}",
+        }
 
     def _plots(self) -> Iterator[str]:
         most = max((max(was, now) for _, was, now in self.sizes), default=1) or 1
@@ -131,6 +152,7 @@ class BatchReport(BaseModel):
         yield _section("Tokens saved by kind of text", "", _single(self.kinds))
         yield _section("Tokens saved by stage", "", _single(self.stages))
         yield _section("Failures by reason", "rows", _single(self.reasons))
+        yield _section("What rows begin with", "", _list(head.message for head in self.heads))
 
 
 def check(path: str | Path) -> str:
@@ -197,6 +219,11 @@ def _plot(rows: Iterable[tuple[str, str, str]]) -> str:
         for name, bar, told in rows
     )
     return f'<div class="plot">{cells}</div>' if cells else ""
+
+
+def _list(lines: Iterable[str]) -> str:
+    told = "".join(f"<li>{_safe(line)}</li>" for line in lines)
+    return f"<ul>{told}</ul>" if told else ""
 
 
 def _bar(share: float, look: str = "") -> str:

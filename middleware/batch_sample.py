@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict
 
 from tersely.errors import ConfigError, RequestError
 from tersely.middleware.batch import BatchJob
-from tersely.middleware.batch_many import pairs
+from tersely.middleware.batch_heads import Heads, of_rows
+from tersely.middleware.batch_many import begun_with, pairs
+from tersely.middleware.batch_worth import SharedHead
 from tersely.middleware.files import At, Block
 from tersely.middleware.passage import model_of
 from tersely.middleware.tally import Tally
@@ -62,7 +64,8 @@ class Estimate(BaseModel):
 
     There are `rows`, of which `tried` were tried and `failed` of these failed. `before`, `after`
     and `saved` are tokens, `dollars_*` what these cost as input of `model` at `price` dollars a
-    million, and `seconds` the time of the run with its workers.
+    million, and `seconds` the time of the run with its workers, without that of answers. `heads`
+    are what many rows begin with.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -79,6 +82,7 @@ class Estimate(BaseModel):
     dollars_saved: Guess
     price: float
     model: str
+    heads: tuple[SharedHead, ...] = ()
 
     @property
     def message(self) -> str:
@@ -92,6 +96,7 @@ class Estimate(BaseModel):
                 f"cost: {_told(self.dollars_before, '$')} become {_told(self.dollars_after, '$')}"
                 f" at ${self.price:g} a million ({priced})",
                 f"time: {_told(self.seconds)} seconds",
+                *(head.message for head in self.heads),
             ]
         )
 
@@ -110,7 +115,8 @@ def estimate(
     for other in ("report", "engine", "gpus"):
         settings.pop(other, None)
     jobs = [BatchJob(**{**settings, "source": one, "target": place}) for one, place in named]
-    drawn, rows = _drawn(jobs, sample)
+    heads = Heads()
+    drawn, rows = _drawn(jobs, sample, heads)
     tried, seconds = _tried(drawn)
     model = jobs[0].settled.model or next(filter(None, map(_model, drawn)), "")
     price = price_of(model).input
@@ -130,14 +136,17 @@ def estimate(
         dollars_saved=saved.times(price / MILLION),
         price=price,
         model=model,
+        heads=begun_with(heads, jobs[0], model),
     )
 
 
 Drawn = tuple[BatchJob, Block]
 
 
-def _drawn(jobs: Sequence[BatchJob], size: int) -> tuple[list[Drawn], int]:
+def _drawn(jobs: Sequence[BatchJob], size: int, heads: Heads) -> tuple[list[Drawn], int]:
     """Rows of which each is as likely as any other, and how many there are in all.
+
+    What rows begin with is counted on the way.
 
     Algorithm R (Vitter 1985, https://doi.org/10.1145/3147.3165).
     """
@@ -145,6 +154,7 @@ def _drawn(jobs: Sequence[BatchJob], size: int) -> tuple[list[Drawn], int]:
     kept: list[Drawn] = []
     rows = 0
     for job, block in _blocks(jobs):
+        of_rows(job.files, job.optimizer.format, [block], heads)
         for at in range(block.rows):
             rows += 1
             place = len(kept) if len(kept) < size else chance.randrange(rows)

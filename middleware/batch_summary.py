@@ -18,8 +18,8 @@ class BatchSummary(BaseModel):
 
     `rows` were read, of which `done` and `failed` add up to all, and `skipped` were done by an
     earlier run. `before` and `after` are tokens; `seconds` is the time of this run. Of `answered`
-    rows the backend read `prompt_tokens`, of which `cached_tokens` before, and wrote
-    `completion_tokens`.
+    rows, `softened` of them with a soft prompt, the backend read `prompt_tokens`, of which
+    `cached_tokens` before, and wrote `completion_tokens`. `notes` tell what rows begin with.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -33,11 +33,13 @@ class BatchSummary(BaseModel):
     seconds: float
     finished: bool
     answered: int = 0
+    softened: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
     interrupted: bool = False
     max_error_rate: float = 1.0
+    notes: tuple[str, ...] = ()
     tally: Tally = Field(default_factory=Tally, exclude=True, repr=False)
 
     @property
@@ -58,7 +60,9 @@ class BatchSummary(BaseModel):
         told = f"{counts}; {self.before:,} tokens became {self.after:,}"
         if not self.answered:
             return told
-        return (
-            f"{told}; {self.answered:,} answers: {self.prompt_tokens:,} tokens read,"
+        told += (
+            f"; {self.answered:,} answers: {self.prompt_tokens:,} tokens read,"
             f" {self.completion_tokens:,} written"
         )
+        soft = f", {self.softened:,} with a soft prompt" if self.softened else ""
+        return "\n".join([told + soft, *self.notes])

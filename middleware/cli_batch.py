@@ -105,19 +105,26 @@ class Answers(Server):
     ] = None
     temperature: Annotated[float, Option(min=0, help="How freely an answer is drawn.")] = 0.0
     at_once: Annotated[int, Option(min=1, help="Rows that are answered at the same time.")] = 16
+    soft: Annotated[
+        Path | None,
+        Option(help="Learn what many rows begin with, where it pays, as soft prompts in a folder."),
+    ] = None
 
     @property
     def generation(self) -> dict[str, Any] | None:
         """The settings of `generate`. Raises ConfigError."""
         if self.generate is None:
-            if self.base_url or self.api_key_env:
-                raise ConfigError("--base-url is asked for answers: name the model by --generate")
+            for option in ("base_url", "api_key_env", "soft"):
+                if getattr(self, option):
+                    named = option.replace("_", "-")
+                    raise ConfigError(f"--{named} is for answers: name the model by --generate")
             return None
         return {
             "backend": self.backend(self.generate),
             "max_tokens": self.max_tokens or SHORTER,
             "temperature": self.temperature,
             "at_once": self.at_once,
+            "soft": self.soft,
         }
 
     @property

@@ -42,11 +42,15 @@ TOLD = ("path", "kind", "stage", "action", "reason", "before", "after")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of a row's answers, as the backend counts: read, of these cached ones, and written."""
+    """Tokens of a row's answers, as the backend counts: read, of these cached ones, and written.
+
+    `soft` tells that a soft prompt stood for what the row begins with.
+    """
 
     prompt: int
     cached: int
     completion: int
+    soft: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,10 +60,7 @@ class Softened:
         Raises UnknownName and ModelError for one that is not there or damaged, and ConfigError for
         a backend that takes no soft input.
         """
-        if backend.capabilities.isdisjoint(("embeds", "kv_prefix")):
-            raise ConfigError(
-                f"{type(backend).__name__} takes no soft input: ask a model that runs here"
-            )
+        check_takes(backend)
         stage = registry.stage("soft", artefacts=tuple(artefacts), unfit=unfit)
         if isinstance(stage, StageModel):
             stage.ready()
@@ -76,21 +73,22 @@ class Softened:
 
     def complete(self, requests: Sequence[Request], /) -> list[Completion]:
         """Answer all requests. Raises what the backend raises."""
-        return self._backend.complete([self._softened(one) for one in requests])
+        return self._backend.complete([self.softened(one) for one in requests])
 
     async def acomplete(self, requests: Sequence[Request], /) -> list[Completion]:
         """Answer all requests without blocking; as `complete`."""
-        return await self._backend.acomplete([self._softened(one) for one in requests])
+        return await self._backend.acomplete([self.softened(one) for one in requests])
 
     def stream(self, request: Request, /) -> Iterator[Chunk]:
         """Answer piece by piece; as `complete`."""
-        return self._backend.stream(self._softened(request))
+        return self._backend.stream(self.softened(request))
 
     def astream(self, request: Request, /) -> AsyncIterator[Chunk]:
         """Answer piece by piece without blocking; as `complete`."""
-        return self._backend.astream(self._softened(request))
+        return self._backend.astream(self.softened(request))
 
-    def _softened(self, request: Request) -> Request:
+    def softened(self, request: Request) -> Request:
+        """The request with what was learned in the place of texts, as it is sent."""
         if request.prefix is not None:
             return request
         context = Context(count=counter(self.model), backend=self._backend, soft=True)
@@ -102,6 +100,14 @@ class Softened:
                 self._tell(decision)
         stands = {i: one for i, one in enumerate(run.prompt.segments) if one.soft}
         return replace(request, prompt=request.prompt.with_segments(stands))
+
+
+def check_takes(backend: Backend) -> None:
+    """Raise ConfigError for a backend that takes no soft input."""
+    if backend.capabilities.isdisjoint(("embeds", "kv_prefix")):
+        raise ConfigError(
+            f"{type(backend).__name__} takes no soft input: ask a model that runs here"
+        )
 
 
 def _opened(prompt: Prompt) -> Prompt:

@@ -68,8 +68,8 @@ class Tally(BaseModel):
     `made` count rows by tokens before and after, `shares` by what is left of them in per cent;
     `kinds` and `stages` are the tokens saved in texts of each kind and by each stage; `read` and
     `sent` are the tokens before and after by the model that the rows name. A backend gave
-    `answered` rows an answer, for which it read `prompt_tokens`, of which `cached_tokens` it had
-    read before, and wrote `completion_tokens`.
+    `answered` rows an answer, `softened` of them with a soft prompt for what they begin with; it
+    read `prompt_tokens` for that, of which `cached_tokens` before, and wrote `completion_tokens`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -78,6 +78,7 @@ class Tally(BaseModel):
     failed: int = 0
     compressed: int = 0
     answered: int = 0
+    softened: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
@@ -153,7 +154,7 @@ class Tally(BaseModel):
         return Tally.total((self, more))
 
 
-ANSWERED = ("answered", "prompt_tokens", "cached_tokens", "completion_tokens")
+ANSWERED = ("answered", "softened", "prompt_tokens", "cached_tokens", "completion_tokens")
 NUMBERS = ("done", "failed", "compressed", "before", "after", "ms", *ANSWERED)
 TABLES = ("sizes", "made", "shares", "kinds", "stages", "read", "sent")
 
@@ -183,7 +184,8 @@ def _used(usage: Usage | None) -> dict[str, int]:
     """What the answers of a row took."""
     if usage is None:
         return {}
-    return dict(zip(ANSWERED, (1, usage.prompt, usage.cached, usage.completion), strict=True))
+    told = (1, int(usage.soft), usage.prompt, usage.cached, usage.completion)
+    return dict(zip(ANSWERED, told, strict=True))
 
 
 def _model(row: Any) -> str:
