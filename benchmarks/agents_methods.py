@@ -95,8 +95,10 @@ def size(messages: Sequence[Message]) -> int:
 
 def judged(case: Case, made: Sequence[Message], ms: float, **told: Any) -> Outcome:
     """What a request became, measured."""
-    before = case.request["messages"]
-    said = Said.by(made)
+    request = case.request
+    before = request["messages"]
+    orders = [{"role": "system", "content": request.get("system", "")}]
+    said = Said.by([*orders, *made])
     lost = [fact for fact in case.facts if not said.holds(fact)]
     bad, shaped = spoilt(before, made)
     return Outcome(

@@ -125,6 +125,7 @@ def test_requests_are_new_objects_each_time() -> None:
 @pytest.mark.parametrize("form", ["openai", "anthropic"])
 def test_ours_is_judged_with_nothing_lost_and_nothing_broken(form: str) -> None:
     cases = cases_of([talk()], form)
+    assert judged(cases[0], cases[0].request["messages"], 0.0).lost == []
     (made, *_) = by_pipeline(cases, lambda _: pipeline_of("default"))
     assert made.facts == len(made.case.facts) == 2 and made.given == 1
     assert (made.broken, made.spoilt, made.shaped) == (0, 0, 1)
