@@ -16,7 +16,10 @@ from tersely.contracts import Completion
 from tersely.middleware.journal import Mark
 
 Key = tuple[int, int]
-"""A row: the number of the last line of its block, and its place among the rows of that."""
+"""A row: the number of the last line before its block, and how many readable rows lie between.
+
+So it is the same row, whatever blocks another run has.
+"""
 
 _COMPLETIONS = TypeAdapter(list[Completion])
 
@@ -69,7 +72,7 @@ class Kept(AbstractContextManager["Kept"]):
                 if not raw.endswith(b"\n"):
                     break  # the process was killed while it wrote this
                 told = json.loads(raw)
-                if told["line"] > self.start.line:
+                if told["line"] >= self.start.line:
                     found[told["line"], told["row"]] = _COMPLETIONS.validate_python(told["answers"])
         return found
 

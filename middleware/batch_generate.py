@@ -86,10 +86,12 @@ class Answering:
 
     def __call__(self, blocks: Iterable[Block]) -> Iterator[Done]:
         waiting: deque[Hand] = deque()
+        start = self.kept.start.line
         with asking(self.generation, self.kept) as ask:
             try:
                 for block, made in self.engine(blocks):
-                    waiting.append((block, self._asked(block, made, ask)))
+                    waiting.append((block, self._asked(block, made, start, ask)))
+                    start = block.end.line
                     while waiting and self._is_due(waiting):
                         yield self._next(waiting)
             except ConfigError:  # the source is torn: what was read before that counts
@@ -99,11 +101,11 @@ class Answering:
             while waiting:
                 yield self._next(waiting)
 
-    def _asked(self, block: Block, made: Made, ask: Ask) -> list[Asked]:
-        """Send the rows of a block."""
+    def _asked(self, block: Block, made: Made, start: int, ask: Ask) -> list[Asked]:
+        """Send the rows of a block, which begins behind a line."""
         rows = zip(self.work.files.rows(block), made.treated, strict=True)
         return [
-            self._sent((block.end.line, i), Asked(row, treated), ask)
+            self._sent((start, i), Asked(row, treated), ask)
             for i, (row, treated) in enumerate(rows)
         ]
 

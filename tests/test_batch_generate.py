@@ -34,6 +34,7 @@ from tersely.errors import BackendError, ConfigError, ContextLengthError
 from tersely.middleware.batch import BatchJob, batch
 from tersely.middleware.batch_asking import Generation
 from tersely.middleware.batch_generate import FIRST, OUTAGE
+from tersely.middleware.batch_run import Running
 from tersely.middleware.batch_summary import BatchSummary
 from tersely.middleware.cli import app
 from tersely.prompt import messages_of
@@ -383,8 +384,6 @@ who = {"backend": HttpBackend(base_url=url, model="m", retries=0), "at_once": 4}
 batch(source, target, pipeline="none", generate=who, block=5)
 """
 
-BLOCK = 5
-
 
 def test_kill_9_loses_no_answer_that_came(tmp_path: Path) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
@@ -420,14 +419,41 @@ def answered(target: Path) -> set[str]:
     came = {json.loads(line)["text"] for line in written}
     kept = target.with_name("out.jsonl.answers").read_bytes().splitlines(keepends=True)[1:]
     told = [json.loads(line) for line in kept if line.endswith(b"\n")]
-    return came | {f"row {one['line'] - BLOCK + one['row']}" for one in told}
+    return came | {f"row {one['line'] + one['row']}" for one in told}
+
+
+def test_kept_answers_are_those_of_their_rows_whatever_blocks_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[Any] = [{"text": f"row {i}"} for i in range(20)]
+    rows[4] = {"text": 4}
+    whole = Running._written
+
+    def full(self: Any, block: Any, *rest: Any) -> Any:
+        if block.end.line > 4:
+            raise OSError("no space left")
+        return whole(self, block, *rest)
+
+    monkeypatch.setattr(Running, "_written", full)
+    with pytest.raises(OSError, match="no space"):
+        run(tmp_path, rows, pipeline="none", block=2)
+    kept = read(tmp_path / "out.jsonl.answers")
+    assert len(kept) > 3
+    monkeypatch.setattr(Running, "_written", whole)
+    who = ScriptedBackend(echo)
+    summary = run(tmp_path, rows, who, pipeline="none", block=3)
+    assert (summary.answered, summary.failed) == (19, 1)
+    assert 0 < len(who.requests) < 19
+    for row in read(tmp_path / "out.jsonl"):
+        if row["text"] != 4:
+            assert said(row) == [{"role": "user", "content": row["text"]}]
 
 
 def test_answers_of_another_job_are_not_taken(tmp_path: Path) -> None:
     rows = [{"text": str(i)} for i in range(4)]
     run(tmp_path, rows, ScriptedBackend(["a"] * 4), pipeline="none", limit=2)
     kept = tmp_path / "out.jsonl.answers"
-    kept.write_text('{"job": "another"}\n{"line": 4, "row": 0, "answers": []}\n')
+    kept.write_text('{"job": "another"}\n{"line": 2, "row": 0, "answers": []}\n')
     summary = run(tmp_path, rows, ScriptedBackend(["b"] * 4), pipeline="none")
     assert summary.answered == 4
     texts = [row["tersely_answer"]["text"] for row in read(tmp_path / "out.jsonl")]
