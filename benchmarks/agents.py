@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from benchmarks.agents_methods import (
     turn_by_turn,
     within,
 )
-from benchmarks.agents_sets import talks
+from benchmarks.agents_sets import Talk, talks
 from benchmarks.harness import Options, Row, options, save, show
 from benchmarks.structure import drawn, speed, truncated
 from tersely.middleware.pipeline import pipeline_of
@@ -37,12 +38,22 @@ Share = tuple[float, float, float]
 
 def main(argv: Sequence[str] | None = None) -> None:
     given = options(__doc__ or "", argv)
+    if given.data is None:
+        Console().print("agents needs its conversations: --data DIR")
+        return
+    given.out.mkdir(parents=True, exist_ok=True)
+    begun = given.out / f"agents{'.quick' if given.quick else ''}.part.json"
+    done: dict[str, Any] = json.loads(begun.read_text("utf-8")) if begun.exists() else {}
     results: dict[str, Any] = {"peers": versions() if peers.python() else {}}
     for name, part in PARTS.items():
-        for table, rows in part(given).items():
+        if name not in done:
+            done[name] = part(given)
+            begun.write_text(json.dumps(done), "utf-8")
+        for table, rows in done[name].items():
             results[table] = rows
             show(f"{name}: {table}", rows)
-        save("agents", given, results)
+    save("agents", given, results)
+    begun.unlink()
     if not peers.python():
         Console().print("other packages were not asked: TERSELY_PEERS names no Python")
 
@@ -54,21 +65,29 @@ def versions() -> dict[str, str]:
 
 def traffic(given: Options) -> dict[str, list[Row]]:
     """Tables of whole requests: by source, by half, and in pairs with each other package."""
-    if given.data is None:
-        Console().print("without --data there are no conversations")
-        return {}
-    some = list(talks(given.data))[:: 12 if given.quick else 1]
-    found = dict(outcomes(cases_of(some)))
-    other = dict(outcomes(cases_of(some, "anthropic", LATE), whole=False))
+    found = dict(outcomes(cases_of(some_talks(given))))
     return {
         "all": [_row("all", name, made) for name, made in found.items()],
         "valid": [_valid(name, made) for name, made in found.items()],
         "sources": list(_by(found, lambda one: one.case.talk.source)),
         "halves": list(_by(found, _half)),
         "pairs": list(pairs(found)),
-        "Anthropic": [_row("Anthropic", name, made) for name, made in other.items()],
-        "Anthropic, valid": [_valid(name, made) for name, made in other.items()],
     }
+
+
+def in_blocks(given: Options) -> dict[str, list[Row]]:
+    """The same requests as Anthropic's Messages take them, late in each conversation."""
+    found = dict(outcomes(cases_of(some_talks(given), "anthropic", LATE), whole=False))
+    return {
+        "Anthropic": [_row("Anthropic", name, made) for name, made in found.items()],
+        "Anthropic, valid": [_valid(name, made) for name, made in found.items()],
+    }
+
+
+def some_talks(given: Options) -> list[Talk]:
+    """All conversations, or a few of each kind."""
+    assert given.data is not None
+    return list(talks(given.data))[:: 12 if given.quick else 1]
 
 
 def _half(outcome: Outcome) -> str:
@@ -208,6 +227,7 @@ def _interval(held: Any, whole: Any) -> Share:
 
 PARTS: Mapping[str, Callable[[Options], dict[str, list[Row]]]] = {
     "whole requests": traffic,
+    "Anthropic's format": in_blocks,
     "hostile answers": lambda given: hostile(quick=given.quick),
     "CPU ms, best of a few runs": lambda given: {"speed": speed(given)},
 }
