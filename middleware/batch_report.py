@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from html import escape
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -11,27 +10,25 @@ from pydantic import BaseModel, ConfigDict
 from tersely.errors import ConfigError
 from tersely.middleware import places
 from tersely.middleware.align import align
+from tersely.middleware.batch_plots import (
+    KEYS,
+    SHEET,
+    Column,
+    bar,
+    bars,
+    columns,
+    safe,
+    section,
+    short,
+)
 from tersely.middleware.batch_summary import SUMS
 from tersely.middleware.batch_worth import SharedHead
 from tersely.middleware.diff import TAGS
 from tersely.middleware.diff_style import PAGE, STYLE, VIEWS
-from tersely.middleware.signs import shown
-from tersely.middleware.tally import Seen, Tally, bin_start
+from tersely.middleware.tally import Seen, Tally, bin_of, bin_start
 from tersely.prices import price_of
 
 MILLION = 1_000_000
-
-LOOK = """
-.plot { display: grid; grid-template-columns: max-content 1fr max-content; gap: .3rem 1rem;
-  align-items: center; font-size: .85rem; }
-.plot .two { display: grid; gap: 2px; }
-.plot .was span { background: var(--soft); opacity: .55; }
-.plot .name { overflow-wrap: anywhere; max-width: 24rem; }
-.plot .num { color: var(--soft); text-align: right; }
-h2 { margin: 2.75rem 0 .9rem; font-size: 1rem; font-weight: 600; }
-h2 small { font-weight: 400; color: var(--soft); margin-left: .6rem; }
-"""
-"""The sheet of the plots, beside that of the diff."""
 
 
 class BatchReport(BaseModel):
@@ -101,7 +98,7 @@ class BatchReport(BaseModel):
             *_seen("Most-changed rows", self.changed, "by tokens saved"),
             *_seen("Slowest rows", self.slowest, "by time of their own"),
         ]
-        return PAGE.format(style=STYLE + LOOK, body="\n".join(parts))
+        return PAGE.format(style=STYLE + SHEET, body="\n".join(parts))
 
     def save(self, path: str | Path) -> None:
         """Write it where the name ends in `.html` as a page, in `.json` as figures."""
@@ -116,7 +113,8 @@ class BatchReport(BaseModel):
             "Compressed": f"{self.compressed:,}",
             "Failed": f"{self.failed:,}",
             **self._answers(),
-            "Cost as input": f"${self.dollars_before:,.2f} → ${self.dollars_after:,.2f}",
+            "Mean row": f"{_mean(self.before, self.done)} → {_mean(self.after, self.done)}",
+            "Cost as input": f"{_dollars(self.dollars_before)} → {_dollars(self.dollars_after)}",
             "Time of the rows": f"{self.seconds:,.1f} s",
         }
         told = "".join(
@@ -126,7 +124,7 @@ class BatchReport(BaseModel):
             "<header><h1>What the job came to</h1>"
             f'<p class="sum">{self.before:,}<i>→</i><b>{self.after:,}</b> '
             f"<small>tokens · {1 - share:.0%} fewer</small></p>"
-            f'{_bar(share)}<dl class="facts">{told}</dl></header>'
+            f'{bar(share)}<dl class="facts">{told}</dl></header>'
         )
 
     def _answers(self) -> dict[str, str]:
@@ -140,19 +138,56 @@ class BatchReport(BaseModel):
         }
 
     def _plots(self) -> Iterator[str]:
-        most = max((max(was, now) for _, was, now in self.sizes), default=1) or 1
-        rows = [(f"{start:,} and more", was / most, now / most, f"{was:,} → {now:,}")
-                for start, was, now in self.sizes]  # fmt: skip
-        yield _section("Rows by tokens", "grey: before, green: after", _pairs(rows))
-        tens: dict[int, int] = {}
+        yield section(
+            "Rows by tokens", f"number of rows {KEYS}", columns(self._sizes(), "tokens of a row")
+        )
+        shares = columns(self._shares(), "% of a row's tokens that are left")
+        yield section("Rows by what is left of them", "number of rows", shares)
+        yield section("Cost as input", "dollars", self._cost())
+        yield section(
+            "Tokens saved by kind of text",
+            "tokens, and their share of all saved",
+            _saved(self.kinds),
+        )
+        yield section(
+            "Tokens saved by stage", "tokens, and their share of all saved", _saved(self.stages)
+        )
+        failed = [(why, count, _of(count, self.rows)) for why, count in self.reasons.items()]
+        yield section("Failures by reason", "rows, and their share of all", bars(failed, "wrong"))
+        yield section("What rows begin with", "", _list(head.message for head in self.heads))
+
+    def _sizes(self) -> list[Column]:
+        """Every class of sizes from the smallest to the largest row."""
+        known = {start: (was, now) for start, was, now in self.sizes}
+        classes = range(bin_of(min(known)), bin_of(max(known)) + 1) if known else range(0)
+        made: list[Column] = []
+        for one in classes:
+            start, end = bin_start(one), bin_start(one + 1) - 1
+            if one and end < start:
+                continue  # below 2 tokens there is no half of a doubling
+            was, now = known.get(start, (0, 0))
+            told = f"{start:,} to {end:,} tokens: {was:,} rows before, {now:,} after"
+            made.append(Column(short(start), told, (("was", was), ("now", now))))
+        return made
+
+    def _shares(self) -> list[Column]:
+        tens = [0] * 11
         for share, count in self.shares.items():
-            tens[share // 10 * 10] = tens.get(share // 10 * 10, 0) + count
-        left = {f"{ten} %" if ten == 100 else f"{ten} to {ten + 9} %": n for ten, n in tens.items()}
-        yield _section("Rows by what is left of them", "", _single(left))
-        yield _section("Tokens saved by kind of text", "", _single(self.kinds))
-        yield _section("Tokens saved by stage", "", _single(self.stages))
-        yield _section("Failures by reason", "rows", _single(self.reasons))
-        yield _section("What rows begin with", "", _list(head.message for head in self.heads))
+            tens[share // 10] += count
+        if not sum(tens):
+            return []
+        named = [(f"{10 * i}", f"{10 * i} to {10 * i + 9} %") for i in range(10)]
+        return [
+            Column(start, f"{told}: {count:,} rows", (("now", count),))
+            for (start, told), count in zip([*named, ("100", "100 %")], tens, strict=True)
+        ]
+
+    def _cost(self) -> str:
+        was, now = self.dollars_before, self.dollars_after
+        if not was:
+            return ""
+        less = f"{_dollars(now)} ({now / was - 1:+.0%})"
+        return bars([("before", was, _dollars(was)), ("after", now, less)], "was", "")
 
 
 def check(path: str | Path) -> str:
@@ -173,62 +208,54 @@ def _largest(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def _seen(title: str, rows: Sequence[Seen], by: str) -> Iterator[str]:
-    """Rows one by one, with what changed in them."""
+    """Rows one by one, with what changed in them; the first text that changed most is open."""
     if not rows:
         return
     yield f"<h2>{title}<small>{by}</small></h2>"
     if any(row.texts for row in rows):
         yield VIEWS if by.endswith("saved") else ""
     for row in rows:
-        named = f" · {_safe(row.name)}" if row.name else ""
+        named = f" · {safe(row.name)}" if row.name else ""
+        opened = row is rows[0] and by.endswith("saved")
+        texts = "".join(
+            _text(*told, " open" if opened and not i else "") for i, told in enumerate(row.texts)
+        )
         yield (
             f'<article><div class="head"><code>row {row.line}{named}</code>'
             f'<span class="num">{row.before:,} → {row.after:,} <small>tokens · {row.ms:,.0f} ms'
-            f"</small></span></div>{''.join(map(_text, row.texts))}</article>"
+            f"</small></span></div>{bar(row.after / row.before) if row.before else ''}"
+            f"{texts}</article>"
         )
 
 
-def _text(told: tuple[str, str, str]) -> str:
-    path, old, new = told
-    marked = "".join(TAGS[piece.mark].format(_safe(piece.text)) for piece in align(old, new))
+def _text(path: str, old: str, new: str, opened: str) -> str:
+    marked = "".join(TAGS[piece.mark].format(safe(piece.text)) for piece in align(old, new))
     return (
-        f"<details><summary>{_safe(path)}</summary>"
+        f"<details{opened}><summary>{safe(path)}</summary>"
         f'<div class="text" dir="auto">{marked}</div></details>'
     )
 
 
-def _section(title: str, about: str, body: str) -> str:
-    return f"<h2>{title}<small>{about}</small></h2>{body}" if body else ""
-
-
-def _single(counts: Mapping[str, int]) -> str:
-    most = max(counts.values(), default=1) or 1
-    return _plot((name, _bar(max(n, 0) / most), f"{n:,}") for name, n in counts.items())
-
-
-def _pairs(rows: Iterable[tuple[str, float, float, str]]) -> str:
-    return _plot(
-        (name, f'<div class="two">{_bar(was, "was")}{_bar(now)}</div>', told)
-        for name, was, now, told in rows
-    )
-
-
-def _plot(rows: Iterable[tuple[str, str, str]]) -> str:
-    cells = "".join(
-        f'<span class="name">{_safe(name)}</span>{bar}<span class="num">{told}</span>'
-        for name, bar, told in rows
-    )
-    return f'<div class="plot">{cells}</div>' if cells else ""
+def _saved(counts: Mapping[str, int]) -> str:
+    """Tokens saved by name, and the share of all that was saved."""
+    whole = sum(count for count in counts.values() if count > 0)
+    return bars((name, count, _of(count, whole)) for name, count in counts.items())
 
 
 def _list(lines: Iterable[str]) -> str:
-    told = "".join(f"<li>{_safe(line)}</li>" for line in lines)
+    told = "".join(f"<li>{safe(line)}</li>" for line in lines)
     return f"<ul>{told}</ul>" if told else ""
 
 
-def _bar(share: float, look: str = "") -> str:
-    return f'<div class="bar {look}"><span style="width:{min(share, 1.0):.1%}"></span></div>'
+def _of(part: int, whole: int) -> str:
+    share = max(part, 0) / whole if whole else 0.0
+    return f"{part:,} · " + (f"{share:.0%}" if share >= 0.005 or not share else "<1%")
 
 
-def _safe(text: object) -> str:
-    return escape(shown(str(text)))
+def _mean(tokens: int, rows: int) -> str:
+    return f"{tokens / rows:,.0f}" if rows else "0"
+
+
+def _dollars(amount: float) -> str:
+    """Two places, or as many as tell something of less than a cent."""
+    return f"${amount:,.2f}" if amount >= 0.01 or not amount else f"${amount:.2g}"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from operator import attrgetter
 from typing import Any, Self
 
@@ -42,8 +41,8 @@ TEXTS = 8
 class Seen(BaseModel):
     """A row that is worth a look: its tokens, its time, and the texts that changed in it.
 
-    `texts` are the place, the old and the new text of each; long ones are cut, and only the first
-    ones of many are kept.
+    `texts` are the place, the old and the new text of each; long ones are cut, and of many only
+    those are kept that lost most.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -197,9 +196,17 @@ def _model(row: Any) -> str:
 
 
 def _texts(row: Any, treated: Treated) -> Iterator[tuple[str, str, str]]:
-    for path, text in islice(treated.edits.items(), TEXTS):
-        if isinstance(text, str):  # a list whose older messages became one is not shown
-            yield _cut(spell(path)), _cut(str(look(row, path))), _cut(text)
+    """The texts that lost most, in order; a list whose older messages became one is not shown."""
+    texts = [
+        (path, str(look(row, path)), text)
+        for path, text in treated.edits.items()
+        if isinstance(text, str)
+    ]
+    if len(texts) > TEXTS:
+        least = sorted((len(old) - len(new) for _, old, new in texts), reverse=True)[TEXTS - 1]
+        texts = [one for one in texts if len(one[1]) - len(one[2]) >= least][:TEXTS]
+    for path, old, new in texts:
+        yield _cut(spell(path)), _cut(old), _cut(new)
 
 
 def _cut(text: str, most: int = LETTERS) -> str:

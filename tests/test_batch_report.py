@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from little_batch import Deadly
 import tersely
 from tersely.errors import ConfigError
 from tersely.middleware.batch import batch
+from tersely.middleware.batch_plots import Column, ceiling, columns, short
 from tersely.middleware.batch_report import BatchReport
 from tersely.middleware.rows import Treated
 from tersely.middleware.tally import OTHER, REASONS, SHOWN, Tally, bin_of, bin_start
@@ -88,12 +90,40 @@ def test_the_page_is_complete_and_harmless(tmp_path: Path) -> None:
     assert "default-src 'none'" in page
     for part in ("Rows by tokens", "saved by kind", "Failures by reason", "Most-changed rows"):
         assert part in page
+    assert '<i class="was"></i>before<i class="now"></i>after' in page
+    assert 'aria-label="tokens of a row"' in page
+    assert "6 to 7 tokens: 0 rows before, 1 after" in page
+    assert "Cost as input" in page
+    assert page.count("<details open>") == 1
+    assert '<div class="bar wrong">' in page
     assert "<del>" in page
     assert "row 20 · r19" in page
 
 
 def test_a_report_of_nothing() -> None:
     assert "0<i>→</i><b>0</b>" in BatchReport.of(Tally()).html()
+
+
+@given(st.lists(st.integers(0, 10**7), min_size=1, max_size=40))
+def test_columns_stay_within_their_plot(counts: list[int]) -> None:
+    classes = [Column(str(i), f"{n} rows", (("now", n),)) for i, n in enumerate(counts)]
+    drawn = columns(classes, "tokens")
+    if not any(counts):
+        assert drawn == ""
+        return
+    heights = [float(told) for told in re.findall(r"height:([0-9.]+)%", drawn)]
+    assert len(heights) == len(counts)
+    assert 50 < max(heights) <= 100 or max(counts) == 1
+    top = ceiling(max(counts))
+    assert top >= max(counts)
+    assert top % 2 == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "told"), [(0, "0"), (999, "999"), (1536, "1.5k"), (12_288, "12k"), (3 << 20, "3.1M")]
+)
+def test_numbers_below_columns_are_short(count: int, told: str) -> None:
+    assert short(count) == told
 
 
 def test_a_report_of_another_kind_is_refused_before_the_work(tmp_path: Path) -> None:
