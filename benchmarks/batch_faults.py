@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from benchmarks.batch_rows import Truth, outcome, verdict, written
 from benchmarks.batch_server import Server
 from benchmarks.harness import Row
 
-ROWS = 600
+ROWS = 250
 UNREAD = ("torn", "not UTF-8", "wrong type", "no field")
 WRONG = ("rows lost", "rows doubled", "out of order", "errors wrong", "other bytes")
 
@@ -60,6 +61,10 @@ class Case:
         return found
 
 
+Befall = Callable[[Case, int], Row]
+"""What befalls a job so many times."""
+
+
 def case(
     folder: Path, server: Server, *bad: str, ending: str = "jsonl", rows: int = ROWS, **more: Any
 ) -> Case:
@@ -90,48 +95,42 @@ def case(
 def faults(folder: Path, moments: int) -> Iterator[tuple[str, Callable[[], Row]]]:
     """Every fault by its name, and what measures it."""
     few = max(moments // 4, 3)
-
-    def each(name: str, work: Callable[[Server, Path], Row]) -> tuple[str, Callable[[], Row]]:
-        def measured() -> Row:
-            server = Server(folder / "said.json")
-            try:
-                return {"fault": name, **work(server, folder / name.replace(" ", "-"))}
-            finally:
-                server.close()
-
-        return name, measured
-
-    yield each("kill -9", lambda s, f: killed(case(f, s, *UNREAD), moments))
-    yield each(
-        "kill -9, two workers",
-        lambda s, f: killed(case(f, s, *UNREAD, workers=2, rows=3 * ROWS), moments),
-    )
-    yield each("kill -9, gz", lambda s, f: killed(case(f, s, *UNREAD, ending="jsonl.gz"), few))
-    yield each("kill -9, Parquet", lambda s, f: killed(case(f, s, ending="parquet"), few))
-    yield each("SIGINT", lambda s, f: interrupted(case(f, s, *UNREAD), few))
-    yield each("full disk (quota)", lambda s, f: filled(case(f, s, *UNREAD), moments))
-    yield each("full disk (tmpfs)", lambda s, f: without_space(case(f, s, *UNREAD, rows=1000), few))
-    yield each(
-        "full disk (tmpfs), Parquet",
-        lambda s, f: without_space(case(f, s, ending="parquet", rows=1000), few),
-    )
+    many: dict[str, Any] = {"workers": 2, "rows": 3 * ROWS}
+    listed: list[tuple[str, Befall, int, tuple[str, ...], dict[str, Any]]] = [
+        ("kill -9", killed, moments, UNREAD, {}),
+        ("kill -9, two workers", killed, moments, UNREAD, many),
+        ("kill -9, gz", killed, few, UNREAD, {"ending": "jsonl.gz"}),
+        ("kill -9, Parquet", killed, few, (), {"ending": "parquet"}),
+        ("SIGINT", interrupted, few, UNREAD, {}),
+        ("full disk (quota)", filled, moments, UNREAD, {}),
+        ("full disk (tmpfs)", without_space, few, UNREAD, {"rows": 600}),
+        ("full disk (tmpfs), Parquet", without_space, few, (), {"ending": "parquet", "rows": 600}),
+        ("rows that end their worker", repeated, 2, ("dies", "raises"), {"rows": 60, "workers": 2}),
+        ("a worker killed from outside", bereft, few, UNREAD, many),
+    ]
     for workers in (1, 2):
-        yield each(
-            f"unreadable rows and one of 5 MB, workers: {workers}",
-            lambda s, f, w=workers: repeated(case(f, s, *UNREAD, large=True, workers=w), 3),
-        )
-        yield each(
-            f"a stage that raises, workers: {workers}",
-            lambda s, f, w=workers: repeated(case(f, s, "raises", workers=w), 3),
-        )
-    yield each(
-        "rows that end their worker",
-        lambda s, f: repeated(case(f, s, "dies", "raises", rows=60, workers=2), 2),
-    )
-    yield each(
-        "a worker killed from outside",
-        lambda s, f: bereft(case(f, s, *UNREAD, workers=2, rows=3 * ROWS), few),
-    )
+        more = {"workers": workers}
+        unread = f"unreadable rows and one of 5 MB, workers: {workers}"
+        listed.append((unread, repeated, 3, UNREAD, {"large": True, **more}))
+        listed.append((f"a stage that raises, workers: {workers}", repeated, 3, ("raises",), more))
+    for name, befall, times, bad, settings in listed:
+        place = folder / name.replace(" ", "-")
+        yield name, partial(_measured, name, befall, times, place, bad, settings)
+
+
+def _measured(
+    name: str,
+    befall: Befall,
+    times: int,
+    place: Path,
+    bad: tuple[str, ...],
+    settings: dict[str, Any],
+) -> Row:
+    server = Server(place.with_name(f"{place.name}.json"))
+    try:
+        return {"fault": name, **befall(case(place, server, *bad, **settings), times)}
+    finally:
+        server.close()
 
 
 def told(count: int, jobs: int, wrong: Counter[str], **more: Any) -> Row:

@@ -9,12 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from benchmarks.batch_faults import descendants, rows_of
-from benchmarks.batch_rows import prose, records
+from benchmarks.batch_rows import arrow, prose, records
 from benchmarks.batch_server import pipeline_of
 from benchmarks.harness import Row, median_interval
 
@@ -25,8 +26,8 @@ PACE = {"lexical": (prose, 10_000), "json": (records, 60_000)}
 
 TENTHS = 10
 
-EVERY = 5
-"""At so many looks one is at the rows."""
+LOOK = 0.5
+"""A job is looked at after so many seconds; looking takes time as well."""
 
 
 @dataclass(slots=True)
@@ -43,8 +44,7 @@ class Seen:
     rows: list[tuple[float, int]] = field(default_factory=list)
 
     def look(self, process: int) -> None:
-        if len(self.memory) % EVERY == 0:
-            self.rows.append((time.monotonic(), rows_of(self.target)))
+        self.rows.append((time.monotonic(), rows_of(self.target)))
         family = [process, *descendants(process)]
         self.memory.append(sum(_resident(one) for one in family))
         self.cpu |= {one: taken for one in family if (taken := _cpu(one))}
@@ -78,7 +78,7 @@ def job(folder: Path, source: Path, **told: Any) -> tuple[Any, Seen]:
     running = subprocess.Popen(words)
     while running.poll() is None:
         seen.look(running.pid)
-        time.sleep(0.1)
+        time.sleep(LOOK)
     if running.returncode:
         raise RuntimeError(f"the job ended with {running.returncode}")
     return json.loads(said.read_text()), seen
@@ -89,7 +89,7 @@ def memory(folder: Path, sizes: Sequence[int]) -> Iterator[tuple[str, Callable[[
     for size in sizes:
         for ending, workers in KINDS:
             name = f"{ending}, {workers} worker{'s' if workers > 1 else ''}, {size:,} rows"
-            yield name, lambda s=size, e=ending, w=workers: _measured(folder, s, e, w)
+            yield name, partial(_measured, folder, size, ending, workers)
 
 
 def _measured(folder: Path, size: int, ending: str, workers: int) -> Row:
@@ -112,12 +112,11 @@ def _measured(folder: Path, size: int, ending: str, workers: int) -> Row:
 
 
 def written(path: Path, size: int) -> Path:
-    """So many small rows."""
-    made = enumerate(islice(records(), size))
+    """So many rows, every fifth with a small text, the others empty: a million take minutes."""
+    texts = ("" if i % 5 else next(small) for small in (records(),) for i in range(size))
+    made = enumerate(texts)
     if path.suffix == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
+        pa, pq = arrow()
         schema = pa.schema([("id", pa.int64()), ("text", pa.string())])
         with pq.ParquetWriter(path, schema) as file:
             while rows := [{"id": i, "text": text} for i, text in islice(made, 10_000)]:
@@ -131,7 +130,7 @@ def written(path: Path, size: int) -> Path:
 def pace(folder: Path, *, repeats: int, share: float) -> Iterator[tuple[str, Callable[[], Row]]]:
     """Time: a plain loop over the pipeline, the job with one process, and with two."""
     for name in PACE:
-        yield name, lambda n=name: _paced(folder, n, repeats, share)
+        yield name, partial(_paced, folder, name, repeats, share)
 
 
 def _paced(folder: Path, name: str, repeats: int, share: float) -> Row:

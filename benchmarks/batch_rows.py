@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -75,14 +76,17 @@ def written(path: Path, rows: int, *bad: str, large: bool = False) -> Truth:
 
 
 def _table(path: Path, rows: int) -> Truth:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    pa, pq = arrow()
     numbers = range(1, rows + 1)
     texts = [text if i % 10 != 3 else None for i, text in zip(numbers, prose(), strict=False)]
     pq.write_table(pa.table({"id": numbers, "text": texts}), path, row_group_size=1000)
     reason = "no field 'text'; the row has "
     return Truth(tuple(numbers), tuple((i, reason) for i in numbers if i % 10 == 3))
+
+
+def arrow() -> tuple[Any, Any]:
+    """pyarrow, and its part for Parquet."""
+    return import_module("pyarrow"), import_module("pyarrow.parquet")
 
 
 def _line(number: int, text: str, way: str) -> bytes:
@@ -124,9 +128,7 @@ def outcome(target: Path) -> tuple[Any, bytes]:
     """What a job leaves for its user: the target, unpacked, and the errors."""
     errors = target.with_name(f"{target.name}.errors.jsonl")
     if target.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        made: Any = pq.read_table(target)
+        made: Any = arrow()[1].read_table(target)
     else:
         data = target.read_bytes()
         made = gzip.decompress(data) if target.suffix == ".gz" else data
