@@ -7,6 +7,7 @@ from importlib import import_module
 
 NAMES = (
     "agents",
+    "agents_replay",
     "overhead",
     "budget",
     "robustness",

@@ -79,8 +79,8 @@ class Kept:
         lines = self.path.read_text().splitlines() if self.path.is_file() else []
         self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
 
-    def has(self, way: str) -> bool:
-        return any(row["way"] == way for row in self.rows)
+    def has(self, way: str, model: str = "") -> bool:
+        return any(row["way"] == way and model in ("", row["model"]) for row in self.rows)
 
     def add(self, rows: Sequence[dict[str, Any]]) -> None:
         with self.path.open("a") as file:
@@ -90,18 +90,18 @@ class Kept:
 
 def _played(way: Way, found: Sequence[Talk], kept: Kept) -> None:
     """Send every conversation one way, to every model, at every pace."""
-    if kept.has(way.name):
-        return
-    rows = []
-    for talk in found:
-        sent: dict[tuple[str, str], list[list[Piece]]] = {}
-        for model, pace in _all():
-            key = (model if way.by_model else "", pace if way.by_pace else "")
-            at = times(len(talk.turns), pace, talk.name)
-            if key not in sent:
-                sent[key] = parcels(talk, way.send(talk, model, at))
-            rows.append(_row(way.name, talk, sent[key], model, pace))
-    kept.add(rows)
+    known: dict[tuple[int, str, str], list[list[Piece]]] = {}
+    for model in (one for one in MODELS if not kept.has(way.name, one)):
+        rows = []
+        for number, talk in enumerate(found):
+            for pace in PACES:
+                key = (number, model if way.by_model else "", pace if way.by_pace else "")
+                at = times(len(talk.turns), pace, talk.name)
+                if key not in known:
+                    known[key] = parcels(talk, way.send(talk, model, at))
+                rows.append(_row(way.name, talk, known[key], model, pace))
+        kept.add(rows)
+        known = {key: made for key, made in known.items() if not way.by_model}
 
 
 def _beside(found: Sequence[Talk], kept: Kept) -> None:

@@ -40,7 +40,7 @@ rests on, and stands in a cell that rests on fewer of them. Settings were chosen
 def page() -> str:
     """The page as Markdown."""
     found = json.loads((RESULTS / "pruning.json").read_text(encoding="utf-8"))
-    parts = [HEAD, *_paired(found), *_budgets(found), *_tables(found), *_speed()]
+    parts = [HEAD, *_paired(found), *_budgets(found), *_tables(found), *_speed(), *_replay()]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -118,6 +118,53 @@ def _speed() -> Iterator[str]:
         taken = row["failed"] or _cell(row["times ours (CPU)"] or None)
         share = _over(found["speed"], row["package"], row["tokens"])
         yield f"| {row['package']} | {row['tokens']:,} | `{row['ours']}` | {taken} | {share} |"
+    yield ""
+
+
+def _replay() -> Iterator[str]:
+    """What agents' conversations cost, turn by turn."""
+    path = RESULTS / "agents_replay.json"
+    if not path.is_file():
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    count = sum(found["conversations"].values())
+    yield "## What agents' conversations cost"
+    yield ""
+    yield f"`python -m benchmarks agents_replay --data DIR` sends {count} conversations"
+    yield f"({found['requests']:,} requests) turn by turn, with eight models' prices of"
+    yield f"{found['prices']}, once ten seconds apart and once with idle hours, through the"
+    yield "provider's prompt cache. `saved` is the share of a conversation's dollars: the median,"
+    yield "and where 5 % and 95 % of them lie. `dearer` are those that cost more than nothing done."
+    yield "Under `history` and `truncate` a conversation's limit is 60 % of its last request. Other"
+    yield "packages compress each request by itself; of some, not all conversations were done in"
+    yield "time."
+    yield ""
+    yield from _priced([row for row in found["table"] if row["source"] == "all"], ())
+    yield "By source, and by model and pace:"
+    yield ""
+    ours = ("default", "bold", "default, history waits")
+    some = [row for row in found["table"] if row["way"] in ours and row["source"] != "all"]
+    yield from _priced(some, ("source",))
+    yield from _priced(found["by model"], ("model", "pace"))
+
+
+def _priced(rows: list[dict[str, Any]], by: tuple[str, ...]) -> Iterator[str]:
+    heads = ("way", *by, "n", "dearer", "saved", "of all dollars", "tokens", "read from cache")
+    yield f"| {' | '.join(heads)} |"
+    yield f"| {' | '.join('---' for _ in heads)} |"
+    for row in rows:
+        if not row["n"]:
+            continue
+        middle, low, high = row["saved"]
+        cells = [
+            row["way"],
+            *(row[name] for name in by),
+            row["n"],
+            f"{row['dearer']} of {row['priced']}",
+            f"{middle:.1%} [{low:.1%}, {high:.1%}]",
+            *(f"{row[name]:.1%}" for name in ("of all dollars", "tokens", "read from cache")),
+        ]
+        yield f"| {' | '.join(map(str, cells))} |"
     yield ""
 
 
