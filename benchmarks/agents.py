@@ -22,12 +22,12 @@ from benchmarks.agents_methods import (
     judged,
     shortened,
     turn_by_turn,
+    untimed,
     within,
 )
 from benchmarks.agents_sets import Talk, talks
 from benchmarks.harness import Options, Row, options, save, show
 from benchmarks.structure import drawn, speed, truncated
-from tersely.middleware.pipeline import pipeline_of
 
 DRAWS = 2000
 SHARES = (0.5, 0.25)
@@ -107,7 +107,7 @@ def outcomes(cases: Sequence[Case], *, whole: bool = True) -> Iterator[tuple[str
         yield told(f"random {share:.0%}", shortened(cases, drawn, share))
     yield told("nothing lost", by_pipeline(cases, lambda _: LOSSLESS.but()))
     for name in ("default", "bold"):
-        yield told(name, by_pipeline(cases, lambda _, n=name: pipeline_of(n)))  # type: ignore[misc]
+        yield told(name, by_pipeline(cases, lambda _, n=name: untimed(n)))  # type: ignore[misc]
         if whole:
             yield told(f"{name}, turn by turn", turn_by_turn(cases, name))
     for name in peers.WHOLE if peers.python() else ():
@@ -227,9 +227,9 @@ def _interval(held: Any, whole: Any) -> Share:
 
 PARTS: Mapping[str, Callable[[Options], dict[str, list[Row]]]] = {
     "whole requests": traffic,
+    "CPU ms, best of a few runs": lambda given: {"speed": speed(given)},
     "Anthropic's format": in_blocks,
     "hostile answers": lambda given: hostile(quick=given.quick),
-    "CPU ms, best of a few runs": lambda given: {"speed": speed(given)},
 }
 
 
