@@ -64,8 +64,8 @@ class Estimate(BaseModel):
 
     There are `rows`, of which `tried` were tried and `failed` of these failed. `before`, `after`
     and `saved` are tokens, `dollars_*` what these cost as input of `model` at `price` dollars a
-    million, and `seconds` the time of the run with its workers, without that of answers. `heads`
-    are what many rows begin with.
+    million, and `seconds` the time of the run with its workers. Answers, where they are wanted,
+    have `answers` tokens at most, and take their own time. `heads` are what many rows begin with.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -82,6 +82,7 @@ class Estimate(BaseModel):
     dollars_saved: Guess
     price: float
     model: str
+    answers: int = 0
     heads: tuple[SharedHead, ...] = ()
 
     @property
@@ -89,6 +90,7 @@ class Estimate(BaseModel):
         """The estimate in a few lines."""
         share = self.saved.value / self.before.value if self.before.value else 0.0
         priced = self.model or "a model that is not named: see --model"
+        answers = f"answers: {self.answers:,} tokens at most, and the backend's own time"
         return "\n".join(
             [
                 f"{self.tried:,} of {self.rows:,} rows were tried, {self.failed:,} failed",
@@ -96,6 +98,7 @@ class Estimate(BaseModel):
                 f"cost: {_told(self.dollars_before, '$')} become {_told(self.dollars_after, '$')}"
                 f" at ${self.price:g} a million ({priced})",
                 f"time: {_told(self.seconds)} seconds",
+                *([answers] if self.answers else ()),
                 *(head.message for head in self.heads),
             ]
         )
@@ -136,6 +139,7 @@ def estimate(
         dollars_saved=saved.times(price / MILLION),
         price=price,
         model=model,
+        answers=rows * asked.max_tokens if (asked := jobs[0].generate) else 0,
         heads=begun_with(heads, jobs[0], model),
     )
 

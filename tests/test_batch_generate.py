@@ -35,6 +35,7 @@ from tersely.middleware.batch import BatchJob, batch
 from tersely.middleware.batch_asking import Generation
 from tersely.middleware.batch_generate import FIRST, OUTAGE
 from tersely.middleware.batch_run import Running
+from tersely.middleware.batch_sample import estimate
 from tersely.middleware.batch_summary import BatchSummary
 from tersely.middleware.cli import app
 from tersely.prompt import messages_of
@@ -466,6 +467,22 @@ def test_another_model_is_another_job(tmp_path: Path, server: Loopback) -> None:
     with pytest.raises(ConfigError, match="generate changed"):
         run(tmp_path, [{"text": "a"}], served(server, model="n"), pipeline="none")
     run(tmp_path, [{"text": "a"}], served(server, retries=9), pipeline="none")
+
+
+def test_progress_and_estimates_tell_of_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"text": TEXT}] * 3
+    run(tmp_path, rows, pipeline="none", progress=True)
+    shown = capsys.readouterr().err
+    for told in ("3 rows", "rows/s", "0 tokens saved", "3 answered"):
+        assert told in shown
+    who = {"backend": ScriptedBackend([]), "max_tokens": 7}
+    source, other = tmp_path / "in.jsonl", tmp_path / "other.jsonl"
+    said = estimate(source, other, pipeline=HALVE, generate=who)
+    assert said.answers == 21
+    assert "answers: 21 tokens at most" in said.message
+    assert not other.exists()
 
 
 def test_settings_that_can_not_work(tmp_path: Path) -> None:
