@@ -1,4 +1,5 @@
-"""A batch job on a real Ray cluster of this machine; without Ray nothing is tested."""
+"""A batch job on a real Ray cluster of this machine, and its work where Ray, datasets or Daft bring
+the rows; without them nothing is tested."""
 
 from __future__ import annotations
 
@@ -11,10 +12,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from little_batch import Deadly
+from little_batch import Deadly, Sealed
 
 import tersely
+from tersely.errors import ConfigError
 from tersely.middleware.batch import batch
 from tersely.middleware.batch_map import MapRows
 from tersely.middleware.batch_workers import DIED
@@ -77,12 +81,76 @@ def test_a_row_that_kills_each_time_fails_alone(ray: Any, tmp_path: Path) -> Non
     assert told[4]["reason"] == DIED
 
 
-def test_map_batches(ray: Any) -> None:
-    given = ray.data.from_items([{"text": f"{TEXT} {i}"} for i in range(10)])
-    settings = {"pipeline": tersely.Pipeline(Deadly(grave="")), "field": "text"}
-    made = given.map_batches(
-        MapRows, fn_constructor_kwargs=settings, concurrency=2, batch_format="pyarrow"
+def test_more_workers_than_there_is_room_for(ray: Any, tmp_path: Path) -> None:
+    (tmp_path / "grave").touch()
+    whole = outputs(tmp_path / "here", ROWS)
+    assert outputs(tmp_path / "ray", ROWS, engine="ray", workers=4) == whole
+
+
+def test_a_pipeline_that_no_actor_can_open_is_told(ray: Any, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(json.dumps({"text": TEXT}))
+    sealed = tersely.Pipeline(Sealed(maker=os.getpid()))
+    with pytest.raises(ConfigError, match="can't open the pipeline: RuntimeError: sealed"):
+        batch(
+            tmp_path / "in.jsonl", tmp_path / "out.jsonl", pipeline=sealed, engine="ray", workers=2
+        )
+
+
+# other libraries bring the rows
+
+GIVEN: dict[str, Any] = {
+    "id": [*range(20)],
+    "text": [f"{i} {TEXT}" if i % 5 else None for i in range(20)],
+}
+SETTINGS: dict[str, Any] = {"pipeline": tersely.Pipeline(Deadly(grave="")), "field": "text"}
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> list[Any]:
+    """The rows that a job makes of the same ones."""
+    pq.write_table(pa.table(GIVEN), tmp_path / "in.parquet")
+    batch(tmp_path / "in.parquet", tmp_path / "out.parquet", **SETTINGS)
+    made: list[Any] = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    return made
+
+
+def test_map_batches(ray: Any, job: list[Any]) -> None:
+    parts = [pa.table(GIVEN).slice(at, 10) for at in (0, 10)]
+    made = ray.data.from_arrow(parts).map_batches(
+        MapRows, fn_constructor_kwargs=SETTINGS, concurrency=2, batch_format="pyarrow", batch_size=3
     )
-    rows = sorted(made.take_all(), key=lambda row: row["text"])
-    assert len(rows) == 10
-    assert {row["tersely"]["status"] for row in rows} == {"compressed"}
+    assert sorted(made.take_all(), key=lambda row: row["id"]) == job
+
+
+@pytest.mark.skipif(find_spec("datasets") is None, reason="datasets is not installed")
+def test_datasets(job: list[Any], tmp_path: Path) -> None:
+    import datasets
+
+    data = datasets.Dataset.from_dict(GIVEN)
+    shorter = MapRows(**SETTINGS)
+    assert data.map(shorter, batched=True, batch_size=3).to_list() == plain(job)
+    assert data.map(shorter.row).to_list() == plain(job)
+
+
+@pytest.mark.skipif(find_spec("daft") is None, reason="Daft is not installed")
+def test_daft(job: list[Any]) -> None:
+    import daft
+
+    shorter = MapRows(**SETTINGS)
+
+    @daft.func.batch(return_dtype=daft.DataType.string())
+    def short(series: daft.Series) -> list[str | None]:
+        return shorter.texts(series.to_pylist())
+
+    made = daft.from_pydict(GIVEN).with_column("text", short(daft.col("text"))).to_pydict()
+    assert made["text"] == [row["text"] for row in job]
+
+
+def plain(rows: list[Any]) -> list[Any]:
+    """Rows whose accounts tell all that any account tells, as columns without a type have it."""
+    empty = {"reason": "", "decisions": []}
+    filled = ({k: v for k, v in row["tersely"].items() if v is not None} for row in rows)
+    tokens = {"before": None, "after": None}
+    return [
+        {**row, "tersely": tokens | empty | told} for row, told in zip(rows, filled, strict=True)
+    ]
