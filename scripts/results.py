@@ -40,7 +40,8 @@ rests on, and stands in a cell that rests on fewer of them. Settings were chosen
 def page() -> str:
     """The page as Markdown."""
     found = json.loads((RESULTS / "pruning.json").read_text(encoding="utf-8"))
-    parts = [HEAD, *_paired(found), *_budgets(found), *_tables(found), *_speed(), *_replay()]
+    parts = [HEAD, *_paired(found), *_budgets(found), *_tables(found), *_speed()]
+    parts += [*_replay(), *_batch()]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -165,6 +166,47 @@ def _priced(rows: list[dict[str, Any]], by: tuple[str, ...]) -> Iterator[str]:
             *(f"{row[name]:.1%}" for name in ("of all dollars", "tokens", "read from cache")),
         ]
         yield f"| {' | '.join(map(str, cells))} |"
+    yield ""
+
+
+def _batch() -> Iterator[str]:
+    """What befell batch jobs, their memory and their pace."""
+    path = RESULTS / "batch.json"
+    if not path.is_file():
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    yield "## Batch jobs under faults, and at size"
+    yield ""
+    yield "`python -m benchmarks batch` measures this. Each job that something befell goes on to"
+    yield "its end; then its rows, their order and its errors are compared with what is known of"
+    yield "them, and all bytes with those of a job that nothing befell. `n` is how often it did."
+    yield ""
+    counts = ("rows lost", "rows doubled", "out of order", "errors wrong", "other bytes")
+    yield f"| fault | n | jobs | {' | '.join(counts)} |"
+    yield f"| --- | --- | --- | {' | '.join('---' for _ in counts)} |"
+    for row in found["faults"]:
+        cells = " | ".join(str(row.get(name, "")) for name in counts)
+        yield f"| {row['fault']} | {row['n']} | {row['jobs']} | {cells} |"
+    yield ""
+    yield "Memory of all processes of a job together, in MiB, without a model; what they share"
+    yield "counts for each of them."
+    yield ""
+    yield "| files | workers | rows | peak | in the fifth tenth of the time | in the last |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for row in found["memory"]:
+        tenths = row["MiB by tenth of the time"]
+        told = f"{row['files']} | {row['workers']} | {row['rows']:,} | {row['MiB (peak)']:.1f}"
+        yield f"| {told} | {tenths[len(tenths) // 2 - 1]:.1f} | {tenths[-1]:.1f} |"
+    yield ""
+    yield "Rows a second of pipelines without a model, on two cores: medians of runs in turn, while"
+    yield "a job is under way."
+    yield ""
+    names = [name for name in found["pace"][0] if name not in ("pipeline", "n", "repeats")]
+    yield f"| pipeline | rows | runs | {' | '.join(names)} |"
+    yield f"| --- | --- | --- | {' | '.join('---' for _ in names)} |"
+    for row in found["pace"]:
+        cells = " | ".join(_cell(row[name]) for name in names)
+        yield f"| {row['pipeline']} | {row['n']:,} | {row['repeats']} | {cells} |"
     yield ""
 
 
