@@ -1,10 +1,11 @@
 """What a batch job makes of a model's speed: its scoring beside the bare model, and beside a loop.
 
-`scoring` is the job's work on blocks of rows, the scoring pass in it, and the same rows one by one,
-each beside the model's own forward pass over the same windows, batched by length: nothing but the
-model. `loop` is rows a second beside a plain loop over `llmlingua.compress_prompt` with the same
-weights, and what is kept of the answers. All ways take their turn on every block, so that all meet
-the same machine; a figure is the median of ratios, block by block, with its 95 % interval.
+`scoring` is the job's work on blocks of rows, and the scoring pass in it, each beside the model's
+own forward pass over the same windows, and nothing else: in whichever batches it is fastest (one
+window at a time, windows of like length filled up to the longest of them, or only windows that need
+little filling up). `loop` is rows a second beside a plain loop over `llmlingua.compress_prompt` with
+the same weights, and what is kept of the answers. All ways take their turn on every block, so that
+all meet the same machine; a figure is the median of ratios, block by block, with its 95 % interval.
 
 The classifier of the loop is trained here, a few minutes, on passages that are not measured.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,7 +40,8 @@ from benchmarks.pruning_peers import NAMED, PeerFailed, checkpoint, llmlingua2, 
 from benchmarks.pruning_sets import holds
 
 THREADS = 2
-BLOCK = 32
+BLOCK = 16
+"""Rows of a block: fewer than a job takes by itself, so that there are more blocks to compare."""
 SHARE = 0.5
 SEED = 5
 
@@ -65,12 +68,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     with TemporaryDirectory() as made:
         folder = Path(made)
         found = {
-            "scoring": scoring(folder, given, classifier),
-            "loop": loop(folder, given, classifier),
+            "scoring": _once(given, "scoring", lambda: scoring(folder, given, classifier)),
+            "loop": _once(given, "loop", lambda: loop(folder, given, classifier)),
         }
     for title, rows in found.items():
         show(title, [{k: v for k, v in row.items() if "wall" not in k} for row in rows])
     save("batch_scoring", given, {"threads": THREADS, "block": BLOCK, "kept": SHARE, **found})
+    for part in found:
+        _part(given, part).unlink()
+
+
+def _part(given: Options, name: str) -> Path:
+    return given.out / f"batch_scoring.{name}{'.quick' if given.quick else ''}.part"
+
+
+def _once(given: Options, name: str, measure: Callable[[], list[Row]]) -> list[Row]:
+    """What a part came to, also where an earlier run that was broken off had measured it."""
+    place = _part(given, name)
+    if not place.is_file():
+        rows = measure()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(json.dumps(rows))
+    found: list[Row] = json.loads(place.read_text())
+    return found
 
 
 def passages(data: Path) -> list[Asked]:
@@ -127,10 +147,10 @@ def trained(data: Path, *, quick: bool) -> Path:
 
 
 def scoring(folder: Path, given: Options, classifier: Path) -> list[Row]:
-    """The job's work, its scoring, and rows one by one, beside the bare model."""
+    """The job's work and its scoring, beside the bare model."""
     random = checkpoint(folder, layers=2 if given.quick else 12)
     assert given.data is not None
-    asked = joined(given.data, (1 if given.quick else 4) * BLOCK)
+    asked = joined(given.data, (1 if given.quick else 3) * BLOCK)
     blocks = [asked[at : at + BLOCK] for at in range(0, len(asked), BLOCK)]
     cases = {
         "llmlingua2, MiniLM": ("llmlingua2", str(classifier)),
@@ -140,7 +160,7 @@ def scoring(folder: Path, given: Options, classifier: Path) -> list[Row]:
     rows: list[Row] = []
     for name, (stage, model) in cases.items():
         rows += _beside(folder, name, {stage: {"model": model}}, blocks)
-        show(name, rows[-3:])
+        show(name, rows[-2:])
     return rows
 
 
@@ -152,8 +172,8 @@ def _beside(folder: Path, name: str, stage: Any, blocks: Sequence[Sequence[Asked
     tokens = 0
     for i, block in enumerate([blocks[0][:4], *blocks]):  # the first loads the models
         job = Job(folder, stage, block)
-        score, bare, size = read([one.text for one in block], settings["model"])
-        ways: Ways = {"job": job, "scoring": score, "row by row": job.alone, "bare": bare}
+        score, bares, size = read([one.text for one in block], settings["model"])
+        ways: Ways = {"job": job, "scoring": score, **bares}
         if i % 2:
             ways = dict(reversed(ways.items()))
         spent = in_turns(ways, dict.fromkeys(ways, 1))
@@ -161,7 +181,8 @@ def _beside(folder: Path, name: str, stage: Any, blocks: Sequence[Sequence[Asked
             tokens += size
             for way in spent:
                 costs.setdefault(way, []).extend(spent[way])
-    bare_seconds = sum(wall for _, wall in costs["bare"])
+    each = list(zip(*(costs[way] for way in BARE), strict=True))
+    bare = [(min(cpu for cpu, _ in some), min(wall for _, wall in some)) for some in each]
     return [
         {
             "model": name,
@@ -169,11 +190,13 @@ def _beside(folder: Path, name: str, stage: Any, blocks: Sequence[Sequence[Asked
             "blocks": len(blocks),
             "tokens": tokens,
             "tokens/s (wall)": tokens / sum(wall for _, wall in costs[way]),
-            "bare tokens/s (wall)": tokens / bare_seconds,
-            "of the bare model's pace (CPU)": times(costs["bare"], costs[way], 0),
-            "of the bare model's pace (wall)": times(costs["bare"], costs[way], 1),
+            "tokens/s (CPU)": tokens / sum(cpu for cpu, _ in costs[way]),
+            "bare tokens/s (CPU)": tokens / sum(cpu for cpu, _ in bare),
+            "of the bare model's pace (CPU)": times(bare, costs[way], 0),
+            "of the bare model's pace (wall)": times(bare, costs[way], 1),
+            **{f"of its pace {one} (CPU)": times(costs[one], costs[way], 0) for one in BARE},
         }
-        for way in ("scoring", "job", "row by row")
+        for way in ("scoring", "job")
     ]
 
 
@@ -196,26 +219,31 @@ class Job:
             field="text",
             question_field="question",
         )
-        self.work, self.files = job.work, job.files
+        self.work = job.work
         self.block = next(iter(job.files.blocks(At(), len(block))))
 
     def __call__(self) -> list[str]:
         forget()
-        return _texts(self.work(self.block).target)
+        return self.again()
 
-    def alone(self) -> list[str]:
-        """The same, row by row."""
-        forget()
-        made = [self.work(row).target for row in self.files.alone(self.block)]
-        return _texts(piece for pieces in made for piece in pieces)
+    def again(self) -> list[str]:
+        """The same with what is remembered."""
+        return _texts(self.work(self.block).target)
 
 
 def _texts(pieces: Any) -> list[str]:
     return [json.loads(piece)["text"] for piece in pieces]
 
 
-Reading = tuple[Callable[[], Any], Callable[[], None], int]
+Reading = tuple[Callable[[], Any], Ways, int]
 """The scoring of some texts, the bare model over their windows, and how many tokens they have."""
+
+BARE: dict[str, tuple[int, float]] = {
+    "one by one": (0, 1.0),
+    "filled up": (4096, 9.0),
+    "of like length": (4096, 1.07),
+}
+"""How windows are batched: the tokens of a batch, and how much longer one may be than another."""
 
 
 def _classified(texts: Sequence[str], name: str) -> Reading:
@@ -231,18 +259,21 @@ def _classified(texts: Sequence[str], name: str) -> Reading:
         tokens = tokens_of(text, classifier)
         for start, end in windows(text, tokens, classifier.max_length - len(before) - len(after)):
             inputs.append(np.concatenate((before, tokens.ids[start:end], after)))
-    batches = [padded(batch, classifier) for batch in _batched(inputs, 4096)]
 
-    def bare() -> None:
+    def bare(how: str) -> None:
         with torch.inference_mode():
-            for ids, mask in batches:
+            for ids, mask in batches[how]:
                 classifier.model(input_ids=ids, attention_mask=mask)
+
+    batches = {
+        how: [padded(batch, classifier) for batch in _batched(inputs, *BARE[how])] for how in BARE
+    }
 
     def score() -> None:
         forget()
         chances_of(texts, name, _context())
 
-    return score, bare, sum(map(len, inputs))
+    return score, {how: partial(bare, how) for how in BARE}, sum(map(len, inputs))
 
 
 def _read(texts: Sequence[str], name: str) -> Reading:
@@ -254,31 +285,34 @@ def _read(texts: Sequence[str], name: str) -> Reading:
     lm = causal_lm(name)
     first = np.array([opening(lm)])
     cut = [w for i, text in enumerate(texts) for w in windows(i, encode(text, lm)[0], first, lm)]
-    batches = []
-    for batch in _batched([window.ids for window in cut], 2048):
-        sizes = np.array([len(one) for one in batch])
-        mask = np.arange(sizes.max()) < sizes[:, None]
-        ids = np.zeros(mask.shape, np.int64)
-        ids[mask] = np.concatenate(batch)
-        batches.append((torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64))))
+    inputs = [window.ids for window in cut]
 
-    def bare() -> None:
+    def filled(batch: Sequence[Any]) -> Any:
+        rows = np.zeros((len(batch), max(map(len, batch))), np.int64)
+        for row, one in zip(rows, batch, strict=True):
+            row[: len(one)] = one
+        return torch.from_numpy(rows)  # filled up at the end, where causal attention does not look
+
+    def bare(how: str) -> None:
         with torch.inference_mode():
-            for ids, mask in batches:
-                lm.model(ids, attention_mask=mask, use_cache=False)
+            for ids in batches[how]:
+                lm.model(ids, use_cache=False)
+
+    batches = {how: [filled(some) for some in _batched(inputs, *BARE[how])] for how in BARE}
 
     def score() -> None:
         forget()
         surprise(texts, name, _context())
 
-    return score, bare, sum(len(window.ids) for window in cut)
+    return score, {how: partial(bare, how) for how in BARE}, sum(map(len, inputs))
 
 
-def _batched(inputs: Sequence[Any], most: int) -> Iterator[list[Any]]:
+def _batched(inputs: Sequence[Any], most: int, longer: float) -> Iterator[list[Any]]:
     """Inputs in batches, those of like length together, as many as fit."""
     batch: list[Any] = []
     for one in sorted(inputs, key=len):
-        if batch and (len(batch) + 1) * len(one) > most:
+        full = (len(batch) + 1) * len(one) > most
+        if batch and (full or len(one) > longer * len(batch[0])):
             yield batch
             batch = []
         batch.append(one)
@@ -299,7 +333,7 @@ def _context() -> Any:
 def loop(folder: Path, given: Options, classifier: Path) -> list[Row]:
     """Rows a second of the job and of a plain loop over the package, and what both keep."""
     assert given.data is not None
-    many = 1 if given.quick else 3
+    many = 1 if given.quick else 4
     sets = {
         "passages, each once": joined(given.data, many * BLOCK),
         "paragraphs, each for several questions": paragraphs(given.data, many * BLOCK),
@@ -311,13 +345,17 @@ def loop(folder: Path, given: Options, classifier: Path) -> list[Row]:
     return rows
 
 
+LONGER = ", as long as the package's"
+"""Added to the name of a stage that keeps as many tokens of a block as the package did."""
+
 WAYS = (
-    "llmlingua2",
-    "llmlingua-2 (package)",
     "llmlingua-2 (package), float32",
-    "llmlingua",
-    "selective_context",
+    "llmlingua-2 (package)",
+    "llmlingua2",
+    f"llmlingua2{LONGER}",
     "llmlingua (package)",
+    "llmlingua",
+    f"llmlingua{LONGER}",
     "truncate",
     "random",
     "none",
@@ -328,6 +366,8 @@ OURS = {
     "llmlingua (package)": "llmlingua",
 }
 """Each package's mode, and ours of the same method."""
+
+MATCHED = {"llmlingua-2 (package)": "llmlingua2", "llmlingua (package)": "llmlingua"}
 
 
 def _measured(folder: Path, name: str, asked: Sequence[Asked], classifier: Path) -> list[Row]:
@@ -342,8 +382,11 @@ def _measured(folder: Path, name: str, asked: Sequence[Asked], classifier: Path)
         def kept(way: str, work: Callable[[], list[str]], found: Any = found) -> Any:
             return lambda: found.update({way: work()})
 
-        ways = {way: kept(way, works[way]) for way in (WAYS if i % 2 else WAYS[::-1])}
-        spent = in_turns(ways, dict.fromkeys(ways, 1))
+        ways = {way: kept(way, works[way]) for way in WAYS if way in works}
+        for package, ours in MATCHED.items():
+            job = partial(_as_long, folder, block, classifier, ours, found, package)
+            ways[f"{ours}{LONGER}"] = kept(f"{ours}{LONGER}", job)
+        spent = in_turns({way: ways[way] for way in WAYS}, dict.fromkeys(ways, 1))
         for way in WAYS if i else ():
             costs[way] += spent[way]
             made[way] += found[way]
@@ -352,18 +395,11 @@ def _measured(folder: Path, name: str, asked: Sequence[Asked], classifier: Path)
 
 def _works(folder: Path, block: Sequence[Asked], classifier: Path) -> dict[str, Any]:
     """Every way to make the texts of a block shorter."""
-    stages: dict[str, Any] = {
-        "llmlingua2": {"llmlingua2": {"model": str(classifier)}},
-        "llmlingua": "llmlingua",
-        "selective_context": "selective_context",
-        "truncate": "truncate",
-        "random": "random",
-        "none": "none",
-    }
     jobs: dict[str, Any] = {}
-    for way, stage in stages.items():
+    for way in ("llmlingua2", "llmlingua", "truncate", "random", "none"):
         (place := folder / way).mkdir(exist_ok=True)
-        jobs[way] = Job(place, stage, block, budget=1.0 if way == "none" else SHARE)
+        share = 1.0 if way == "none" else SHARE
+        jobs[way] = Job(place, _stage(way, classifier), block, budget=share)
     rivals = {
         "llmlingua-2 (package)": llmlingua2(classifier),
         "llmlingua-2 (package), float32": llmlingua2(classifier, "float32"),
@@ -385,14 +421,35 @@ def _works(folder: Path, block: Sequence[Asked], classifier: Path) -> dict[str, 
     return jobs | {way: looped(peer) for way, peer in rivals.items()}
 
 
+def _stage(name: str, classifier: Path) -> Any:
+    return {name: {"model": str(classifier)}} if name == "llmlingua2" else name
+
+
+def _as_long(
+    folder: Path,
+    block: Sequence[Asked],
+    classifier: Path,
+    ours: str,
+    found: dict[str, list[str]],
+    package: str,
+) -> list[str]:
+    """What ours makes of a block when it keeps as many tokens as a package did."""
+    before, after = (sum(_counts(texts)) for texts in ([a.text for a in block], found[package]))
+    (place := folder / f"{ours}-longer").mkdir(exist_ok=True)
+    return Job(place, _stage(ours, classifier), block, budget=min(after / before, 1.0)).again()
+
+
+def _counts(texts: Sequence[str]) -> list[int]:
+    from tersely.tokens import counter
+
+    return counter(MODEL).many(texts)
+
+
 def _told(
     name: str, way: str, asked: Sequence[Asked], made: Sequence[str], costs: dict[str, list[Cost]]
 ) -> Row:
     """A way's pace, what it is to ours of the same method, and what it keeps."""
-    from tersely.tokens import counter
-
-    count = counter(MODEL)
-    before, after = (np.array(count.many(texts)) for texts in ([a.text for a in asked], made))
+    before, after = (np.array(_counts(texts)) for texts in ([a.text for a in asked], made))
     ours = costs[OURS.get(way, way)]
     return {
         "rows": name,

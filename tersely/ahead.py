@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -64,21 +65,17 @@ def begun(ways: Iterable[Calls[T]]) -> None:
     foreseen([call for way in ways if (call := next(way, None))])
 
 
-def foreseen(calls: Sequence[Call]) -> bool:
-    """Have each stage read for all of its calls together. False where one of them failed at it.
+def foreseen(calls: Sequence[Call]) -> None:
+    """Have each stage read for all of its calls together; where it can't, each reads for itself.
 
     A call that has only so much time is left out: that time is for its own reading alone. One call
     needs no reading ahead.
     """
-    done = True
     waiting = [one for one in calls if one.context.deadline is None]
     while waiting:
         stage = waiting[0].stage
         given = [(one.prompt, one.context) for one in waiting if one.stage is stage]
         waiting = [one for one in waiting if one.stage is not stage]
         if len(given) > 1 and isinstance(stage, ReadsAhead):
-            try:
+            with suppress(Exception):  # the calls will tell, each of its own text
                 stage.ahead(given)
-            except Exception:  # the calls will tell, each of its own text
-                done = False
-    return done
