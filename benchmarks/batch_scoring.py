@@ -2,8 +2,8 @@
 
 `scoring` is the job's work on blocks of rows, and the scoring pass in it, each beside the model's
 own forward pass over the same windows, and nothing else: in whichever batches it is fastest (one
-window at a time, windows of like length filled up to the longest of them, or only windows that need
-little filling up). `loop` is rows a second beside a plain loop over `llmlingua.compress_prompt` with
+window at a time, windows of like length filled up to the longest of them, or only those that need
+little filling up). `loop` is rows a second beside a plain loop over `llmlingua.compress_prompt` on
 the same weights, and what is kept of the answers. All ways take their turn on every block, so that
 all meet the same machine; a figure is the median of ratios, block by block, with its 95 % interval.
 
