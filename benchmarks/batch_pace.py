@@ -20,8 +20,10 @@ from benchmarks.batch_server import pipeline_of
 from benchmarks.harness import Row, median_interval
 
 SIZES = (10_000, 100_000, 1_000_000)
-KINDS = (("jsonl", 1), ("jsonl", 2), ("parquet", 1))
-PACE = {"lexical": (prose, 10_000), "json": (records, 60_000)}
+KINDS = (("jsonl", 1, SIZES[-1]), ("jsonl", 2, SIZES[-1]), ("parquet", 1, 100_000))
+"""How files end, workers, and the most rows that are tried."""
+
+PACE = {"lexical": (prose, 5_000), "json": (records, 30_000)}
 """For each pipeline its rows, and how many of them are enough to time."""
 
 TENTHS = 10
@@ -87,7 +89,7 @@ def job(folder: Path, source: Path, **told: Any) -> tuple[Any, Seen]:
 def memory(folder: Path, sizes: Sequence[int]) -> Iterator[tuple[str, Callable[[], Row]]]:
     """Memory by the number of rows and the processes."""
     for size in sizes:
-        for ending, workers in KINDS:
+        for ending, workers in ((e, w) for e, w, most in KINDS if size <= most):
             name = f"{ending}, {workers} worker{'s' if workers > 1 else ''}, {size:,} rows"
             yield name, partial(_measured, folder, size, ending, workers)
 

@@ -24,7 +24,7 @@ from tersely.middleware.places import Codec
 from tersely.middleware.rows import Treated, renewed
 from tersely.middleware.tally import Tally
 
-GROUP = 64 << 20
+GROUP = 16 << 20
 """A row group of the target has about so many bytes."""
 
 LENGTH = 8
