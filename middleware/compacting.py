@@ -95,7 +95,7 @@ class Compacting:
         held = Shrunk(until, {**before, **texts}, way.chat.key(until))
         made = self.standing.sent(way, replace(sent.history, shrunk=held, refused=0))
         spared = moment.size - self.standing.size(made.prompt)
-        later = replace(moment, ahead=self.standing.before(seen, texts))
+        later = replace(moment, ahead=self.standing.ahead(sent.prompt, made.prompt))
         if why := later.refusal(spared, 0.0):
             return sent.but(f"{moment.due}, but {why}")
         told = self.standing.results(way.prompt, texts, moment.due)
@@ -122,6 +122,7 @@ class Compacting:
         held = replace(held, key=way.chat.key(held.until))
         done = self.standing.sent(way, replace(sent.history, held=held)) if made.text else sent
         spared = moment.size - self.standing.size(done.prompt) if made.text else 0
+        moment = replace(moment, ahead=self.standing.ahead(sent.prompt, done.prompt))
         if why := moment.refusal(spared, made.account.cost):
             refused = replace(sent.history, refused=max(moment.old, 1))
             told = replace(sent, history=refused, cost=made.account.cost)

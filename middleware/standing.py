@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -117,15 +117,14 @@ class Standing:
                     after=after,
                 )
 
-    def before(self, seen: Prompt, paths: Iterable[Path]) -> int:
-        """The tokens of a prompt before the first of some texts."""
-        chosen = set(paths)
-        ahead: list[str] = [seen.tools]
-        for leaf in seen.leaves:
-            if leaf.path in chosen:
+    def ahead(self, old: Prompt, new: Prompt) -> int:
+        """The tokens before the first text in which two ways of sending a request differ."""
+        texts = [old.tools]
+        for one, other in zip(self.frozen(old).leaves, self.frozen(new).leaves, strict=False):
+            if (one.role, one.text) != (other.role, other.text):
                 break
-            ahead.append(leaf.text)
-        return sum(self.context.tokens_of(ahead))
+            texts.append(one.text)
+        return sum(self.context.tokens_of(texts))
 
     def decision(self, chat: Conversation, held: Held, action: Action, reason: str) -> Decision:
         """What became of the older turns, as one decision."""
