@@ -24,8 +24,11 @@ from tersely.middleware.places import Codec
 from tersely.middleware.rows import Treated, renewed
 from tersely.middleware.tally import Tally
 
-GROUP = 16 << 20
+GROUP = 8 << 20
 """A row group of the target has about so many bytes."""
+
+HELD = 128
+"""So many tables are held at most before they are joined."""
 
 LENGTH = 8
 """A piece begins with its length, in so many bytes."""
@@ -243,16 +246,26 @@ def _pieces(grown: Path) -> Iterator[Any]:
 
 def _grouped(tables: Iterator[Any]) -> Iterator[Any]:
     """Tables joined until each has the size of a row group."""
+    groups: list[Any] = []
     held: list[Any] = []
     room = GROUP
     for table in tables:
         held.append(table)
         room -= table.nbytes
+        if len(held) == HELD or room < 0:  # many small ones need far more than their bytes
+            groups.append(_joined(held))
+            held = []
         if room < 0:
-            yield _arrow().concat_tables(held).combine_chunks()
-            held, room = [], GROUP
+            yield _joined(groups)
+            groups, room = [], GROUP
     if held:
-        yield _arrow().concat_tables(held).combine_chunks()
+        groups.append(_joined(held))
+    if groups:
+        yield _joined(groups)
+
+
+def _joined(tables: list[Any]) -> Any:
+    return _arrow().concat_tables(tables).combine_chunks()
 
 
 @contextmanager
