@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -26,8 +26,10 @@ from tersely.middleware.files import Block, Made, total
 from tersely.middleware.rows import RowOptimizer, Treated, Usage, renewed
 
 AHEAD = 4
-"""So many times the rows that are asked at once may be in hand, so that a slow one holds no other
-up."""
+"""So many times the requests that are under way at once are handed out."""
+
+HELD = 1024
+"""So many rows are held at most until one that is slow has its answer."""
 
 FIRST = 8
 """When none of the first rows of a job has an answer after so many, the job stops."""
@@ -92,8 +94,7 @@ class Answering:
                 for block, made in self.engine(blocks):
                     waiting.append((block, self._asked(block, made, start, ask)))
                     start = block.end.line
-                    while waiting and self._is_due(waiting):
-                        yield self._next(waiting)
+                    yield from self._due(waiting)
             except ConfigError:  # the source is torn: what was read before that counts
                 while waiting:
                     yield self._next(waiting)
@@ -124,12 +125,17 @@ class Answering:
             asked.answers = ask(key, asked.call.requests)
         return asked
 
-    def _is_due(self, waiting: deque[Hand]) -> bool:
-        """Whether the first block is answered, or so many rows wait that it has to be."""
-        if not any(one.waits for one in waiting[0][1]):
-            return True
-        open_ = sum(one.waits for _, rows in waiting for one in rows)
-        return open_ >= AHEAD * self.generation.together
+    def _due(self, waiting: deque[Hand]) -> Iterator[Done]:
+        """The blocks that are answered by when more rows can be sent."""
+        while waiting:
+            rows = [one for _, rows in waiting for one in rows]
+            under_way = [one.answers for one in rows if one.answers and one.waits]
+            if len(rows) >= HELD or not any(one.waits for one in waiting[0][1]):
+                yield self._next(waiting)
+            elif len(under_way) >= AHEAD * self.generation.together:
+                wait(under_way, return_when=FIRST_COMPLETED)
+            else:
+                return
 
     def _next(self, waiting: deque[Hand]) -> Done:
         """The first block, with its answers."""

@@ -118,7 +118,7 @@ def test_rows_that_can_not_be_asked_have_no_line(tmp_path: Path) -> None:
 
 
 def test_requests_are_split_as_the_provider_takes_them(tmp_path: Path) -> None:
-    made = requested(tmp_path, [{"text": "a"}] * 5, split_rows=2, workers=2, block=1)
+    made = requested(tmp_path, [{"text": "a"}] * 5, split_rows=2, block=1)
     assert [row["custom_id"] for row in made] == ["row-1", "row-2"]
     assert [row["custom_id"] for row in read(tmp_path / "requests.3.jsonl")] == ["row-5"]
 
