@@ -12,7 +12,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tersely import registry
-from tersely.artefact import PAGE, page_of
+from tersely.artefact import PAGE, page_of, settings_key
 from tersely.contracts import Backend, Request
 from tersely.errors import ConfigError, ModelError, RequestError, first_fault
 from tersely.middleware.batch_heads import APART, LEAST, Beginning, Heads, of_rows
@@ -59,6 +59,10 @@ class SoftWishes(BaseModel):
             raise ConfigError(f"soft {first_fault(error)}") from error
 
 
+class _Unlearned(Exception):
+    """A text that the model can't learn."""
+
+
 @dataclass(frozen=True, slots=True)
 class Softener:
     """Puts what was learned in the place of what requests begin with; `notes` tell how it came."""
@@ -94,18 +98,21 @@ class Softening:
     def made(self) -> Softener:
         """Learn what pays.
 
-        Raises ConfigError for a backend that takes no soft input, and what the trainer raises.
+        Raises ConfigError for a backend that takes no soft input, or settings that no trainer has.
         """
         check_takes(self.backend)
         found: dict[Beginning, str] = {}
         notes: list[str] = []
         for head, told in self._weighed():
-            known = self._known(head)
+            known, state = self._known(head), ""
             if known is None and self._is_worth(told):
-                known = self._learned(head)
+                try:
+                    known = self._learned(head)
+                except _Unlearned as error:
+                    state = f"; it can't be learned: {error}"
             if known is not None:
-                found[head] = str(known)
-            notes.append(told.message + (f"; {_state(known)}" if known else ""))
+                found[head], state = str(known), f"; {_state(known)}"
+            notes.append(told.message + state)
         if not found:
             return Softener(None, (), tuple(notes))
         softened = Softened.by(self.backend, [*found.values()], unfit=self.wishes.unfit)
@@ -135,15 +142,13 @@ class Softening:
                 about = page_of(SoftAbout, folder, RECIPE)
             except ModelError:
                 continue
-            if (about.text_sha256, about.role, about.model) == (
-                *(head.sha256, head.role),
-                self.model,
-            ):
+            told = (about.text_sha256, about.role, about.model)
+            if told == (head.sha256, head.role, self.model):
                 return folder
         return None
 
     def _learned(self, head: Beginning) -> Path:
-        """Learn it, or go on learning it, from what rows ask behind it."""
+        """Learn it, or go on learning it, from what rows ask behind it. Raises _Unlearned."""
         trainer = registry.trainer(
             "soft",
             text=head.text,
@@ -153,10 +158,14 @@ class Softening:
             | {**self.wishes.settings},
         )
         trainer.ready()
-        out = self.wishes.folder / f"prefix-{head.sha256[:16]}"
         turns = [{"question": one} for one in islice(self._asked(head), self.wishes.turns)]
+        told = settings_key(trainer.name, trainer.model_dump(mode="json"), turns)
+        out = self.wishes.folder / f"{head.sha256[:12]}-{told[:12]}"
         with _shown(shown=self.shown) as progress:
-            return trainer.train(Training(rows=turns, out=out, progress=progress))
+            try:
+                return trainer.train(Training(rows=turns, out=out, progress=progress))
+            except (ConfigError, ModelError) as error:  # it is too long, or has no place
+                raise _Unlearned(str(error)) from error
 
     def _asked(self, head: Beginning) -> Iterator[str]:
         """What rows ask behind a beginning."""

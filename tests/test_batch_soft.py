@@ -314,6 +314,19 @@ def test_what_lies_on_the_shelf_is_found_by_its_text(
     assert "learned in" in summary.notes[0]
 
 
+def test_what_can_not_be_learned_is_told_and_the_rows_are_answered(
+    tmp_path: Path, backend: LocalBackend
+) -> None:
+    rows = [chat("A day?", f"{RULES} " * 5)] * 4
+    few = {"settings": {**SMALL, "tokens": 9999}}
+    summary = run(tmp_path, rows, wishes(backend, tmp_path, **few))
+    assert (summary.rows, summary.softened) == (4, 0)
+    assert "can't be learned" in summary.notes[0]
+    with pytest.raises(ConfigError, match="nonsense"):
+        wrong = wishes(backend, tmp_path, settings={"nonsense": 1})
+        run(tmp_path, rows, wrong, resume=False)
+
+
 def test_what_is_not_faithful_is_not_used(
     tmp_path: Path, backend: LocalBackend, shelf: Path
 ) -> None:
