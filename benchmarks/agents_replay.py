@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks import structure_peers as peers
 from benchmarks.agents_replay_ways import (
+    AMONG,
     LIMIT,
     WAYS,
     Way,
@@ -38,7 +39,7 @@ MODELS = (
 
 PACES = ("warm", "idle")
 
-PATIENCE = 90.0
+PATIENCE = 120.0
 """Seconds that another package has for all requests."""
 
 
@@ -93,7 +94,7 @@ def _played(way: Way, found: Sequence[Talk], kept: Kept) -> None:
     known: dict[tuple[int, str, str], list[list[Piece]]] = {}
     for model in (one for one in MODELS if not kept.has(way.name, one)):
         rows = []
-        for number, talk in enumerate(found):
+        for number, talk in enumerate(found[:: way.every]):
             for pace in PACES:
                 key = (number, model if way.by_model else "", pace if way.by_pace else "")
                 at = times(len(talk.turns), pace, talk.name)
@@ -109,8 +110,9 @@ def _beside(found: Sequence[Talk], kept: Kept) -> None:
     if kept.has("others"):
         return
     rows = [{"way": "others", "source": ""}]
-    for name, sent in asked_of_peers(found, PATIENCE):
-        for talk, messages in zip(found, sent, strict=True):
+    some = found[::AMONG]
+    for name, sent in asked_of_peers(some, PATIENCE):
+        for talk, messages in zip(some, sent, strict=True):
             if messages is not None:
                 made = parcels(talk, messages)
                 rows += [_row(name, talk, made, model, pace) for model, pace in _all()]
@@ -202,7 +204,3 @@ def _facts(found: Sequence[Talk]) -> dict[str, Any]:
         "limit": LIMIT,
         "prices": str(prices().date),
     }
-
-
-if __name__ == "__main__":
-    main()

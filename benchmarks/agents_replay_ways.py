@@ -27,6 +27,9 @@ LIMIT = 0.6
 LEAST = 1500
 """The least limit, in tokens."""
 
+AMONG = 10
+"""Of the conversations one in so many is shown to other packages."""
+
 PEERS = ("headroom-ai", "distil-llm", "litellm compress", "contextpress")
 
 Body = dict[str, Any]
@@ -37,12 +40,16 @@ Sender = Callable[[Talk, str, Sequence[float]], list[Messages]]
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A way to send conversations. `by_model` and `by_pace`: what is sent depends on these."""
+    """A way to send conversations. `by_model` and `by_pace`: what is sent depends on these.
+
+    Of the conversations one in `every` is sent so.
+    """
 
     name: str
     send: Sender
     by_model: bool = False
     by_pace: bool = False
+    every: int = 1
 
 
 # what is sent
@@ -107,9 +114,16 @@ WAYS = (
         through("default", wait=float("inf")),
         by_model=True,
         by_pace=True,
+        every=2,
     ),
-    Way("default, history at once", through("default", wait=1), by_model=True, by_pace=True),
-    Way("bold anew at every turn", each_time),
+    Way(
+        "default, history at once",
+        through("default", wait=1),
+        by_model=True,
+        by_pace=True,
+        every=4,
+    ),
+    Way("bold anew at every turn", each_time, every=4),
     Way("truncate: a window", window),
     Way("random half of results", half),
 )

@@ -257,6 +257,22 @@ def test_who_waits_never_pays_more_than_for_doing_nothing(
         now[0] += gap
 
 
+@pytest.mark.parametrize("limit", [1500, 2500, 4000])
+def test_what_was_spared_pays_for_each_rewriting(limit: int) -> None:
+    session = Session()
+    line = Pipeline("json", history={"limit": limit, "wait": float("inf"), "keep": 1})
+    said = talk(*(TABLE.replace("sent", f"s{i}") if i % 4 == 0 else PROSE for i in range(16)))
+    paid = spared = done = 0.0
+    for until in range(1, len(said) + 1):
+        body = talks.request("openai-chat", said[:until], f"Question {until}?")
+        report = line.run(body | {"model": "gpt-5"}, session=session).report
+        assert report.cost is not None
+        paid, spared = paid + report.cost.before, spared + report.cost.saved
+        done += any(d.stage == "history" and d.action == "compressed" for d in report.decisions)
+        assert spared >= -0.001 * paid
+    assert done >= 2 and spared > 0
+
+
 def test_waiting_is_told() -> None:
     session = Session()
     said = talk(PROSE, TABLE, PROSE, "Done.")
