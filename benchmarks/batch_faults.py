@@ -102,7 +102,7 @@ def faults(folder: Path, moments: int) -> Iterator[tuple[str, Callable[[], Row]]
         ("kill -9, gz", killed, few, UNREAD, {"ending": "jsonl.gz"}),
         ("kill -9, Parquet", killed, few, (), {"ending": "parquet"}),
         ("SIGINT", interrupted, few, UNREAD, {}),
-        ("full disk (quota)", filled, moments, UNREAD, {}),
+        ("full disk (quota)", filled, few, UNREAD, {}),
         ("full disk (tmpfs)", without_space, few, UNREAD, {"rows": 600}),
         ("full disk (tmpfs), Parquet", without_space, few, (), {"ending": "parquet", "rows": 600}),
         ("rows that end their worker", repeated, 2, ("dies", "raises"), {"rows": 60, "workers": 2}),
