@@ -139,11 +139,13 @@ class BatchReport(BaseModel):
 
     def _plots(self) -> Iterator[str]:
         yield section(
-            "Rows by tokens", f"number of rows {KEYS}", columns(self._sizes(), "tokens of a row")
+            "Rows by tokens",
+            f"number of rows {KEYS}",
+            columns(_by_size(self.sizes), "tokens of a row"),
         )
-        shares = columns(self._shares(), "% of a row's tokens that are left")
+        shares = columns(_by_share(self.shares), "% of a row's tokens that are left")
         yield section("Rows by what is left of them", "number of rows", shares)
-        yield section("Cost as input", "dollars", self._cost())
+        yield section("Cost as input", "dollars", _costs(self.dollars_before, self.dollars_after))
         yield section(
             "Tokens saved by kind of text",
             "tokens, and their share of all saved",
@@ -156,39 +158,6 @@ class BatchReport(BaseModel):
         yield section("Failures by reason", "rows, and their share of all", bars(failed, "wrong"))
         yield section("What rows begin with", "", _list(head.message for head in self.heads))
 
-    def _sizes(self) -> list[Column]:
-        """Every class of sizes from the smallest to the largest row."""
-        known = {start: (was, now) for start, was, now in self.sizes}
-        classes = range(bin_of(min(known)), bin_of(max(known)) + 1) if known else range(0)
-        made: list[Column] = []
-        for one in classes:
-            start, end = bin_start(one), bin_start(one + 1) - 1
-            if one and end < start:
-                continue  # below 2 tokens there is no half of a doubling
-            was, now = known.get(start, (0, 0))
-            told = f"{start:,} to {end:,} tokens: {was:,} rows before, {now:,} after"
-            made.append(Column(short(start), told, (("was", was), ("now", now))))
-        return made
-
-    def _shares(self) -> list[Column]:
-        tens = [0] * 11
-        for share, count in self.shares.items():
-            tens[share // 10] += count
-        if not sum(tens):
-            return []
-        named = [(f"{10 * i}", f"{10 * i} to {10 * i + 9} %") for i in range(10)]
-        return [
-            Column(start, f"{told}: {count:,} rows", (("now", count),))
-            for (start, told), count in zip([*named, ("100", "100 %")], tens, strict=True)
-        ]
-
-    def _cost(self) -> str:
-        was, now = self.dollars_before, self.dollars_after
-        if not was:
-            return ""
-        less = f"{_dollars(now)} ({now / was - 1:+.0%})"
-        return bars([("before", was, _dollars(was)), ("after", now, less)], "was", "")
-
 
 def check(path: str | Path) -> str:
     """How the name of a report ends. Raises ConfigError when it is no kind that we write."""
@@ -196,6 +165,42 @@ def check(path: str | Path) -> str:
     if ending not in (".html", ".json"):
         raise ConfigError(f"a report ends in .html or .json, was {path}")
     return ending
+
+
+def _by_size(sizes: Sequence[tuple[int, int, int]]) -> list[Column]:
+    """Every class of sizes from the smallest to the largest row."""
+    known = {start: (was, now) for start, was, now in sizes}
+    classes = range(bin_of(min(known)), bin_of(max(known)) + 1) if known else range(0)
+    made: list[Column] = []
+    for one in classes:
+        start, end = bin_start(one), bin_start(one + 1) - 1
+        if one and end < start:
+            continue  # below 2 tokens there is no half of a doubling
+        was, now = known.get(start, (0, 0))
+        told = f"{start:,} to {end:,} tokens: {was:,} rows before, {now:,} after"
+        made.append(Column(short(start), told, (("was", was), ("now", now))))
+    return made
+
+
+def _by_share(shares: Mapping[int, int]) -> list[Column]:
+    tens = [0] * 11
+    for share, count in shares.items():
+        tens[share // 10] += count
+    if not sum(tens):
+        return []
+    named = [(f"{10 * i}", f"{10 * i} to {10 * i + 9} %") for i in range(10)]
+    return [
+        Column(start, f"{told}: {count:,} rows", (("now", count),))
+        for (start, told), count in zip([*named, ("100", "100 %")], tens, strict=True)
+    ]
+
+
+def _costs(was: float, now: float) -> str:
+    """What the tokens cost before and after, as bars."""
+    if not was:
+        return ""
+    less = f"{_dollars(now)} ({now / was - 1:+.0%})"
+    return bars([("before", was, _dollars(was)), ("after", now, less)], "was", "")
 
 
 def _cost(tokens: Mapping[str, int], model: str) -> float:

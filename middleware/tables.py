@@ -11,27 +11,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tersely.errors import ConfigError, require
+from tersely.errors import ConfigError
 from tersely.middleware import places
 from tersely.middleware.dataset_folder import DATA, described, parts_of, write_about
 from tersely.middleware.files import ANSWER, COLUMN, At, Block, Kind, Made, Treat
 from tersely.middleware.jsonl import error_line
+from tersely.middleware.pieces import (
+    arrow,
+    grouped,
+    packed,
+    parquet,
+    piece,
+    pieces,
+    unpacked,
+    writer,
+)
 from tersely.middleware.places import Codec
 from tersely.middleware.rows import Treated, renewed
 from tersely.middleware.tally import Tally
-
-GROUP = 8 << 20
-"""A row group of the target has about so many bytes."""
-
-HELD = 128
-"""So many tables are held at most before they are joined."""
-
-LENGTH = 8
-"""A piece begins with its length, in so many bytes."""
 
 
 @dataclass(frozen=True)
@@ -63,27 +63,27 @@ class Tables:
                 done += min(rows, batch.num_rows - start)
 
     def rows(self, block: Block, /) -> Iterator[Any]:
-        yield from _unpacked(block.data).to_pylist()
+        yield from unpacked(block.data).to_pylist()
 
     def alone(self, block: Block, /) -> Iterator[Block]:
-        table = _unpacked(block.data)
+        table = unpacked(block.data)
         for at in range(block.rows):
             row = table.slice(at, 1).combine_chunks().to_batches()[0]
             yield _block(row, block.first + at)
 
     def treat(self, block: Block, treat: Treat, *, column: bool) -> Made:
-        table = _unpacked(block.data)
+        table = unpacked(block.data)
         rows = table.to_pylist()
         treated = [treat(row) for row in rows]
         numbered = list(enumerate(zip(rows, treated, strict=True), block.first))
         errors = (_error(n, row, one) for n, (row, one) in numbered if one.status == "failed")
         made = edited(table, treated, column=COLUMN in self.columns)
         if ANSWER in self.columns:
-            said = _arrow().array([one.answer for one in treated], type=_answer())
+            said = arrow().array([one.answer for one in treated], type=_answer())
             made = _set(made, ANSWER, said)
         batches = made.combine_chunks().to_batches()
         return Made(
-            target=tuple(_piece(batch) for batch in batches),
+            target=tuple(piece(batch) for batch in batches),
             errors=b"".join(errors),
             tally=Tally.total(Tally.of(n, row, one) for n, (row, one) in numbered),
         )
@@ -96,8 +96,8 @@ class Tables:
             target.mkdir(parents=True, exist_ok=True)
             write_about(self.source if self.kind == "dataset" else "", target, schema)
             target = target / DATA
-        with _writer(target, self.made, schema, self._compression) as write:
-            for table in _grouped(_pieces(grown)):
+        with writer(target, self.made, schema, self._compression) as write:
+            for table in grouped(pieces(grown)):
                 write(table.cast(schema))
 
     @cached_property
@@ -106,7 +106,7 @@ class Tables:
         with _reading(self.source):
             if self.kind == "parquet":
                 with places.opened(self.source) as file:
-                    return _parquet().ParquetFile(file).schema_arrow
+                    return parquet().ParquetFile(file).schema_arrow
             with places.opened(self.parts()[0]) as file:
                 return _arrow_reader(file).schema
 
@@ -116,7 +116,7 @@ class Tables:
         if self.kind != "parquet":
             return 0
         with _reading(self.source), places.opened(self.source) as file:
-            return int(_parquet().ParquetFile(file).metadata.num_rows)
+            return int(parquet().ParquetFile(file).metadata.num_rows)
 
     @cached_property
     def _compression(self) -> str:
@@ -124,7 +124,7 @@ class Tables:
         if self.kind != "parquet":
             return "snappy"
         with places.opened(self.source) as file:
-            about = _parquet().ParquetFile(file).metadata
+            about = parquet().ParquetFile(file).metadata
             known = about.num_row_groups and about.num_columns
             named = about.row_group(0).column(0).compression if known else "SNAPPY"
         return "none" if named == "UNCOMPRESSED" else str(named).lower()
@@ -148,14 +148,14 @@ class Tables:
 
     def _groups(self, rows: int) -> Iterator[Any]:
         with places.opened(self.source) as file:
-            yield from _parquet().ParquetFile(file).iter_batches(batch_size=rows)
+            yield from parquet().ParquetFile(file).iter_batches(batch_size=rows)
 
 
 def _block(batch: Any, first: int, total: int = 1) -> Block:
     """Rows as a block; their number is also where they lie."""
     last = first + batch.num_rows - 1
     return Block(
-        data=_packed(batch),
+        data=packed(batch),
         rows=batch.num_rows,
         first=first,
         end=At(last, last),
@@ -167,18 +167,18 @@ def with_column(schema: Any, name: str, kind: Any) -> Any:
     """The columns with one more, in the place of one of its name."""
     at = schema.get_field_index(name)
     schema = schema if at < 0 else schema.remove(at)
-    return described(schema.append(_arrow().field(name, kind)))
+    return described(schema.append(arrow().field(name, kind)))
 
 
 def _answer() -> Any:
-    pa = _arrow()
+    pa = arrow()
     texts = [(name, pa.string()) for name in ("text", "model", "finish_reason")]
     counts = ("prompt_tokens", "cached_tokens", "completion_tokens")
     return pa.struct([*texts, *((name, pa.int64()) for name in counts)])
 
 
 def _account() -> Any:
-    pa = _arrow()
+    pa = arrow()
     texts = [(name, pa.string()) for name in ("path", "kind", "stage", "action", "reason")]
     counts = [("before", pa.int64()), ("after", pa.int64())]
     decisions = ("decisions", pa.list_(pa.struct([*texts, *counts])))
@@ -195,10 +195,10 @@ def edited(table: Any, treated: list[Treated], *, column: bool = True) -> Any:
             for value, one in zip(table.column(at).to_pylist(), treated, strict=True)
         ]
         field = table.schema.field(at)
-        table = table.set_column(at, field, _arrow().array(values, type=field.type))
+        table = table.set_column(at, field, arrow().array(values, type=field.type))
     if not column:
         return table
-    told = _arrow().array([one.account for one in treated], type=_account())
+    told = arrow().array([one.account for one in treated], type=_account())
     return _set(table, COLUMN, told)
 
 
@@ -206,7 +206,7 @@ def _set(table: Any, name: str, values: Any) -> Any:
     """The table with a column at its end, in the place of one of its name."""
     old = table.schema.get_field_index(name)
     table = table if old < 0 else table.remove_column(old)
-    return table.append_column(_arrow().field(name, values.type), values)
+    return table.append_column(arrow().field(name, values.type), values)
 
 
 def _renewed(name: str, value: Any, treated: Treated) -> Any:
@@ -219,72 +219,10 @@ def _error(number: int, row: Any, treated: Treated) -> bytes:
     return error_line({"line": number, "reason": treated.reason, "row": text})
 
 
-def _packed(batch: Any) -> bytes:
-    """Rows as a stream of their own, dictionaries and all."""
-    made = _arrow().BufferOutputStream()
-    with _arrow().ipc.new_stream(made, batch.schema) as stream:
-        stream.write_batch(batch)
-    return bytes(made.getvalue())
-
-
-def _unpacked(data: bytes) -> Any:
-    with _arrow().ipc.open_stream(data) as stream:
-        return stream.read_all()
-
-
-def _piece(batch: Any) -> bytes:
-    data = _packed(batch)
-    return len(data).to_bytes(LENGTH) + data
-
-
-def _pieces(grown: Path) -> Iterator[Any]:
-    """The tables that were written in a row."""
-    with grown.open("rb") as file:
-        while length := file.read(LENGTH):
-            yield _unpacked(file.read(int.from_bytes(length)))
-
-
-def _grouped(tables: Iterator[Any]) -> Iterator[Any]:
-    """Tables joined until each has the size of a row group."""
-    groups: list[Any] = []
-    held: list[Any] = []
-    room = GROUP
-    for table in tables:
-        held.append(table)
-        room -= table.nbytes
-        if len(held) == HELD or room < 0:  # many small ones need far more than their bytes
-            groups.append(_joined(held))
-            held = []
-        if room < 0:
-            yield _joined(groups)
-            groups, room = [], GROUP
-    if held:
-        groups.append(_joined(held))
-    if groups:
-        yield _joined(groups)
-
-
-def _joined(tables: list[Any]) -> Any:
-    return _arrow().concat_tables(tables).combine_chunks()
-
-
-@contextmanager
-def _writer(target: Path, kind: Kind, schema: Any, compression: str) -> Iterator[Any]:
-    """What adds a table to a new file."""
-    if kind == "parquet":
-        with _parquet().ParquetWriter(target, schema, compression=compression) as file:
-            yield file.write_table
-    else:
-        ipc = _arrow().ipc
-        begin = ipc.new_file if kind == "arrow" else ipc.new_stream
-        with target.open("wb") as out, begin(out, schema) as stream:
-            yield stream.write_table
-
-
 @contextmanager
 def _reading(source: str) -> Iterator[None]:
     """Turn what Arrow raises about a file into a ConfigError."""
-    pa = _arrow()
+    pa = arrow()
     try:
         yield
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, EOFError) as error:
@@ -293,18 +231,7 @@ def _reading(source: str) -> Iterator[None]:
 
 def _arrow_reader(file: BinaryIO) -> Any:
     """The reader of an Arrow file, or of a stream, which has no index of what is in it."""
-    pa = _arrow()
+    pa = arrow()
     magic = file.read(6)
     file.seek(0)
     return pa.ipc.open_file(file) if magic == b"ARROW1" else pa.ipc.open_stream(file)
-
-
-def _arrow() -> Any:
-    require("pyarrow", extra="batch")
-    import_module("pyarrow.ipc")
-    return import_module("pyarrow")
-
-
-def _parquet() -> Any:
-    require("pyarrow", extra="batch")
-    return import_module("pyarrow.parquet")
