@@ -12,6 +12,7 @@ import tersely
 from tersely.backends.scripted import ScriptedBackend
 from tersely.middleware.batch import BatchJob, batch
 from tersely.middleware.batch_asking import Generation
+from tersely.middleware.batch_collect import Collected, collect
 from tersely.middleware.batch_sample import Estimate, estimate
 from tersely.middleware.batch_summary import BatchSummary
 from tersely.middleware.decorator import Optimized
@@ -140,3 +141,4 @@ def of_batch() -> None:
     who = Generation(backend=ScriptedBackend(["a"]), max_tokens=9)
     assert_type(BatchJob(source="in", target="out", generate=who).generate, Generation | None)
     assert_type(batch("in", "out", generate=who.backend).answered, int)
+    assert_type(collect("in", [Path("results")], "out"), Collected)
