@@ -27,7 +27,7 @@ from benchmarks.agents_methods import (
 )
 from benchmarks.agents_sets import Talk, talks
 from benchmarks.harness import Options, Row, options, save, show
-from benchmarks.structure import drawn, speed, truncated
+from benchmarks.structure import drawn, truncated
 
 DRAWS = 2000
 SHARES = (0.5, 0.25)
@@ -227,7 +227,6 @@ def _interval(held: Any, whole: Any) -> Share:
 
 PARTS: Mapping[str, Callable[[Options], dict[str, list[Row]]]] = {
     "whole requests": traffic,
-    "CPU ms, best of a few runs": lambda given: {"speed": speed(given)},
     "Anthropic's format": in_blocks,
     "hostile answers": lambda given: hostile(quick=given.quick),
 }
