@@ -11,6 +11,7 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
+from tersely.clusters import whole
 from tersely.prompt import Span
 
 Unit = Literal["token", "word", "phrase", "sentence", "line", "paragraph"]
@@ -86,17 +87,6 @@ RECORD_END = regex.compile(r"[}\])]\s*+,\s*+(?=[{\[(])")
 PIECE = regex.compile(
     rf"(?s:.{{400,{LONGEST_SENTENCE}}})(?:(?<=[,;:，；、：])|(?=\s))|(?s:.{{1,{LONGEST_SENTENCE}}})"
 )
-
-GLUED = regex.compile(
-    r"[\p{GCB=EX}\p{GCB=SM}\p{GCB=ZWJ}\p{GCB=V}\p{GCB=T}]"
-    r"|(?<=\p{GCB=ZWJ})\p{Extended_Pictographic}"
-    r"|(?<=[\p{GCB=PP}\p{GCB=L}])\S"
-    r"|\p{Regional_Indicator}\p{Regional_Indicator}"
-)
-"""Its last character belongs to the one before it (Unicode's grapheme clusters)."""
-
-MAY_GLUE = regex.compile("[^\u0000-\u02ff\u2010-\u2027\u2030-\u205e\u20a0-\u20bf\u3001-\u3029]")
-"""What most texts are made of sticks to nothing: a quick look spares the search for clusters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,15 +265,9 @@ def _pieces(text: str, start: int, end: int) -> Iterator[int]:
 
 def _whole_characters(units: Units) -> Units:
     """Units whose ends were moved out of character clusters."""
-    if MAY_GLUE.search(units.text) is None:
+    bounds = whole(units.text)
+    if bounds is None or not len(units):
         return units
-    glued = np.array([m.end() - 1 for m in GLUED.finditer(units.text)], np.int64)
-    if not len(glued) or not len(units):
-        return units
-    free = np.ones(len(units.text) + 1, np.bool_)
-    free[glued] = False
-    free[0] = True
-    bounds = np.flatnonzero(free)
     starts = bounds[np.searchsorted(bounds, units.starts, "right") - 1]
     ends = bounds[np.searchsorted(bounds, units.ends, "left")]
     opens = np.append(True, starts[1:] >= ends[:-1])

@@ -11,8 +11,9 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tersely.clusters import MAY_GLUE
 from tersely.render import render
-from tersely.units import LONGEST_SENTENCE, MAY_GLUE, Unit, blanks, split, united
+from tersely.units import LONGEST_SENTENCE, Unit, blanks, split, united
 
 UNITS = get_args(Unit)
 
