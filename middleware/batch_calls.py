@@ -15,7 +15,7 @@ from tersely.errors import RequestError
 from tersely.middleware.adapters import adapter, find
 from tersely.middleware.leaves import role_of
 from tersely.middleware.row_shapes import FormatName, Part
-from tersely.middleware.serve_asked import Able, asked
+from tersely.middleware.serve_asked import Able, asked, check_content
 from tersely.middleware.serve_body import HARMLESS, Given, Sized, Strict
 from tersely.middleware.serve_errors import brief, invalid, unsupported, wrong
 from tersely.middleware.serve_reply import Reply
@@ -124,7 +124,7 @@ def _chat_body(reply: Reply, done: Sequence[Completion]) -> JSON:
 def _anthropic(body: Mapping[str, Any], like: Request, backend: Able) -> Call:
     given = _read(AnthropicBody, body)
     _check_said(given.messages, "messages")
-    _check_content(given.system or "", ("system",))
+    check_content(given.system or "", ("system",), TEXTS)
     request = replace(
         like,
         prompt=adapter("anthropic").read(body),
@@ -172,18 +172,7 @@ def _check_said(messages: Any, name: str = "messages") -> None:
         for calls in ("tool_calls", "function_call"):
             if message.get(calls):
                 raise wrong((*place, calls), "a backend is asked with texts, and has no tools")
-        _check_content(message.get("content"), (*place, "content"))
-
-
-def _check_content(content: Any, path: tuple[str | int, ...]) -> None:
-    if isinstance(content, str):
-        return
-    if not isinstance(content, list):
-        raise wrong(path, f"must be a text or a list of parts, was {brief(content)}")
-    for i, part in enumerate(content):
-        kind = part.get("type") if isinstance(part, Mapping) else part
-        if kind not in TEXTS or not isinstance(part.get("text"), str):
-            raise wrong((*path, i), f"a backend is asked with texts, was {brief(kind)}")
+        check_content(message.get("content"), (*place, "content"), TEXTS)
 
 
 def plain(done: Sequence[Completion]) -> JSON:

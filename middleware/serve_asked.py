@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -21,6 +21,9 @@ LEGACY_TOKENS = 16
 ROLES = ("system", "developer", "user", "assistant")
 
 IN_MESSAGES = frozenset({"role", "content", "name", "refusal"})
+
+TEXT = ("text",)
+"""Parts of a content that can be read."""
 
 JSON_OBJECT = r"""
 root ::= object
@@ -141,18 +144,19 @@ def _check_message(message: Any, path: tuple[str | int, ...]) -> None:
     for name, value in message.items():
         if value and name not in IN_MESSAGES:
             raise wrong((*path, name), "this server can't take that in a message")
-    _check_content(message.get("content"), (*path, "content"))
+    check_content(message.get("content"), (*path, "content"))
 
 
-def _check_content(content: Any, path: tuple[str | int, ...]) -> None:
+def check_content(content: Any, path: tuple[str | int, ...], kinds: Container[str] = TEXT) -> None:
+    """Raise Refused unless a content is a text, or parts of these kinds."""
     if isinstance(content, str):
         return
     if not isinstance(content, list):
         raise wrong(path, f"must be a text or a list of parts, was {brief(content)}")
     for i, part in enumerate(content):
         kind = part.get("type") if isinstance(part, Mapping) else part
-        if kind != "text":
-            raise wrong((*path, i, "type"), f"this server reads text only, was {brief(kind)}")
+        if not isinstance(part, Mapping) or kind not in kinds:
+            raise wrong((*path, i, "type"), f"only text can be read, was {brief(kind)}")
         if not isinstance(part.get("text"), str):
             raise wrong((*path, i, "text"), f"must be a text, was {brief(part.get('text'))}")
 

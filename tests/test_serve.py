@@ -430,6 +430,10 @@ class TestRefusals:
                 {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
                 "messages[0].content[0].type",
             ),
+            (
+                {"messages": [{"role": "user", "content": ["text"]}]},
+                "messages[0].content[0].type",
+            ),
         ],
     )
     def test_a_chat(self, client: openai.OpenAI, wish: dict[str, Any], param: str) -> None:
