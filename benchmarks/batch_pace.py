@@ -28,7 +28,7 @@ PACE = {"lexical": (prose, 5_000), "json": (records, 30_000)}
 
 TENTHS = 10
 
-LOOK = 0.5
+LOOK = 0.25
 """A job is looked at after so many seconds; looking takes time as well."""
 
 
@@ -73,10 +73,12 @@ class Seen:
 
 def job(folder: Path, source: Path, **told: Any) -> tuple[Any, Seen]:
     """Run a job in a process of its own and watch it. What it came to, and what was seen."""
-    said = folder / "said.json"
+    said, target = folder / "said.json", Path(told["target"])
+    for path in folder.glob(f"{target.name}*"):  # of a run before
+        path.unlink()
     given = {"source": str(source), "said": str(said), "resume": False, **told}
     words = [sys.executable, "-m", "benchmarks.batch_server", json.dumps(given)]
-    seen = Seen(Path(told["target"]))
+    seen = Seen(target)
     running = subprocess.Popen(words)
     while running.poll() is None:
         seen.look(running.pid)
