@@ -92,7 +92,7 @@ class Kept:
 def _played(way: Way, found: Sequence[Talk], kept: Kept) -> None:
     """Send every conversation one way, to every model, at every pace."""
     known: dict[tuple[int, str, str], list[list[Piece]]] = {}
-    for model in (one for one in MODELS if not kept.has(way.name, one)):
+    for model in (one for one in way.models or MODELS if not kept.has(way.name, one)):
         rows = []
         for number, talk in enumerate(found[:: way.every]):
             for pace in PACES:

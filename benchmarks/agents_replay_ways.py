@@ -42,7 +42,7 @@ Sender = Callable[[Talk, str, Sequence[float]], list[Messages]]
 class Way:
     """A way to send conversations. `by_model` and `by_pace`: what is sent depends on these.
 
-    Of the conversations one in `every` is sent so.
+    Of the conversations one in `every` is sent so, to these `models` (none named: to all).
     """
 
     name: str
@@ -50,6 +50,7 @@ class Way:
     by_model: bool = False
     by_pace: bool = False
     every: int = 1
+    models: tuple[str, ...] = ()
 
 
 # what is sent
@@ -122,6 +123,7 @@ WAYS = (
         by_model=True,
         by_pace=True,
         every=4,
+        models=("gpt-4o", "gpt-4.1", "claude-haiku-4-5", "claude-sonnet-5-5"),
     ),
     Way("bold anew at every turn", each_time, every=4),
     Way("truncate: a window", window),

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from tersely.cache_plan import Rewrite, Verdict, is_cold, is_shrunk_below, judged
+from tersely.cache_plan import Rewrite, Verdict, is_cold, is_shrunk_below, judged, long_enough
 from tersely.errors import ConfigError, first_fault
 from tersely.plans import Plan
 from tersely.prices import Price, price_of, prices
@@ -188,7 +188,9 @@ class Moment:
             return f"it would spare {spared} tokens, fewer than {self.least}"
         if self.size > self.limit * self.wait:
             return ""
-        if is_shrunk_below(self.size, self.size - spared, self.price, self.exact):
+        after = self.size - spared
+        later = self.wait > 1 and after < long_enough(self.price, self.exact)
+        if later or is_shrunk_below(self.size, after, self.price, self.exact):
             return f"the rest would be too short to be cached (under {self.price.minimum} tokens)"
         if self.size > self.limit:
             return self._dear(spared, cost)
