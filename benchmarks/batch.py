@@ -41,7 +41,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             ),
         }
     for title, rows in found.items():
-        show(title, rows)
+        show(
+            title,
+            [{n: v for n, v in row.items() if n != "MiB by tenth of the time"} for row in rows],
+        )
     save("batch", given, found)
     kept.path.unlink()
 

@@ -199,7 +199,7 @@ def _batch() -> Iterator[str]:
         yield f"| {told} | {tenths[len(tenths) // 2 - 1]:.1f} | {tenths[-1]:.1f} |"
     yield ""
     yield "Rows a second of pipelines without a model, on two cores: medians of runs in turn, while"
-    yield "a job is under way."
+    yield "a job is under way. The runs are short: what a job opens once weighs in its CPU a row."
     yield ""
     names = [name for name in found["pace"][0] if name not in ("pipeline", "n", "repeats")]
     yield f"| pipeline | rows | runs | {' | '.join(names)} |"
