@@ -137,8 +137,8 @@ def _replay() -> Iterator[str]:
     yield "provider's prompt cache. `saved` is the share of a conversation's dollars: the median,"
     yield "and where 5 % and 95 % of them lie. `dearer` are those that cost more than nothing done."
     yield "Under `history` and `truncate` a conversation's limit is 60 % of its last request. Other"
-    yield "packages compress each request by itself; of some, not all conversations were done in"
-    yield "time."
+    yield "packages compress each request by itself, of one conversation in ten; `n` tells how many"
+    yield "conversations a row rests on."
     yield ""
     yield from _priced([row for row in found["table"] if row["source"] == "all"], ())
     yield "By source, and by model and pace:"
