@@ -14,9 +14,9 @@ import numpy as np
 
 from benchmarks import structure_peers as peers
 from benchmarks.agents_facts import broken_pairs
+from benchmarks.agents_methods import untimed
 from benchmarks.agents_sets import MODEL, Message
 from benchmarks.harness import Row, cost_of
-from tersely.middleware.pipeline import pipeline_of
 
 OURS = ("default", "bold")
 OTHERS = ("headroom-ai", "distil-llm", "litellm compress", "contextpress")
@@ -191,7 +191,7 @@ def asked(name: str, cases: Sequence[list[Message]]) -> list[dict[str, Any]]:
     if name not in OURS:
         return peers.requests(name, cases, limit=LIMIT, again=False)
     made: list[dict[str, Any]] = []
-    pipeline_of(name).run(request(rows(50_000)))
+    untimed(name).run(request(rows(50_000)))
     for case in cases:
         if sum(row["ms"] for row in made) > LIMIT * 1000:
             break
@@ -203,7 +203,7 @@ def _ours(name: str, case: list[Message]) -> dict[str, Any]:
     kept = json.dumps(case)
     results: list[Any] = []
     given = {"model": MODEL, "messages": case}
-    cpu, _ = cost_of(lambda: results.append(pipeline_of(name).run(given)))
+    cpu, _ = cost_of(lambda: results.append(untimed(name).run(given)))
     said = results[0].output["messages"]
     failed = next((one for one in results[0].report.notes if "failed" in one), "")
     row = {"messages": said, "ms": cpu * 1000, "mutated": json.dumps(case) != kept}
