@@ -6,6 +6,13 @@ import os
 import sqlite3
 import threading
 from pathlib import Path
+from time import monotonic, sleep
+
+PAUSE = 0.01
+"""Seconds between two tries to give a file its layout."""
+
+BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_BUSY_RECOVERY)
+"""What SQLite says while somebody else has the file."""
 
 
 class Connection:
@@ -62,11 +69,23 @@ class Connections:
                 self.path.touch(mode=0o600)
             self._open.known = known = Connection(self.path, self._patience)
             try:
-                known.database.executescript(self._layout)
-            except sqlite3.OperationalError:  # somebody else writes: it is tried again
+                self._lay_out(known.database)
+            except sqlite3.OperationalError:  # the next time it is tried again
                 self.forget()
                 raise
         return known.database
+
+    def _lay_out(self, database: sqlite3.Connection) -> None:
+        """Give a file its layout. Where others do so too, SQLite does not wait for them itself."""
+        until = monotonic() + self._patience
+        while True:
+            try:
+                database.executescript(self._layout)
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode not in BUSY or monotonic() > until:
+                    raise
+            sleep(PAUSE)
 
     def forget(self) -> None:
         """Open it anew the next time."""
