@@ -7,9 +7,10 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_rows import shrunk
+from tool_output import written
 
-from tersely.compressors.html import as_markdown
+from tersely.compressors.html import Html, as_markdown
+from tersely.compressors.markdown import Markdown
 
 
 def manual() -> str:
@@ -24,7 +25,7 @@ def manual() -> str:
 @pytest.mark.parametrize("share", [0.7, 0.4, 0.3])
 def test_headings_and_what_is_asked_for_stay(share: float) -> None:
     text = manual()
-    made = shrunk("markdown", text, share, "What of knob number 17?")
+    made = written(Markdown(), text, share, "What of knob number 17?")
     assert [x for x in text.split("\n") if x.startswith("#")] == [
         x for x in made.split("\n") if x.startswith("#")
     ]
@@ -36,13 +37,13 @@ def test_headings_and_what_is_asked_for_stay(share: float) -> None:
 
 def test_fenced_code_goes_as_a_whole_or_stays_as_a_whole() -> None:
     for share in (0.9, 0.7, 0.5, 0.35):
-        made = shrunk("markdown", manual(), share)
+        made = written(Markdown(), manual(), share)
         assert ("kettle --boil\n\nkettle --off\n```" in made) == ("```" in made)
 
 
 def test_gaps_say_how_many_lines_they_were() -> None:
     text = manual()
-    made = shrunk("markdown", text, 0.35)
+    made = written(Markdown(), text, 0.35)
     gone = sum(int(number) for number in re.findall(r"\[(\d+) lines? left out\]", made))
     said = [line for line in made.split("\n") if line.strip() and "left out]" not in line]
     assert gone + len(said) == sum(1 for line in text.split("\n") if line.strip())
@@ -77,13 +78,13 @@ def test_forms_can_still_be_filled_in() -> None:
 
 
 def test_markup_goes_before_anything_that_is_said() -> None:
-    assert shrunk("html", PAGE, None) == PAGE
-    assert shrunk("html", PAGE, 0.9) == as_markdown(PAGE)
+    assert written(Html(), PAGE, None) == PAGE
+    assert written(Html(), PAGE, 0.9) == as_markdown(PAGE)
 
 
 def test_then_paragraphs_go_but_not_what_is_asked_for() -> None:
     said = "".join(f"<p>Kettle number {i} is a fine thing to have.</p>" for i in range(80))
-    made = shrunk("html", PAGE.replace("<p>Use", said + "<p>Use"), 0.15, "Kettle number 44?")
+    made = written(Html(), PAGE.replace("<p>Use", said + "<p>Use"), 0.15, "Kettle number 44?")
     assert "Kettle number 44 is a fine thing" in made
     assert "# Our kettles" in made and "left out]" in made
 
@@ -100,7 +101,7 @@ def test_then_paragraphs_go_but_not_what_is_asked_for() -> None:
     ids=range(5),
 )
 def test_hostile_pages_pass(page: str) -> None:
-    assert len(shrunk("html", page, 0.5)) <= len(page)
+    assert len(written(Html(), page, 0.5)) <= len(page)
 
 
 @given(st.text(alphabet="<>/ab p=\"'&;\n", max_size=200))

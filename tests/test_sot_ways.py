@@ -165,7 +165,7 @@ class TestOpenAI:
             ({"extra_body": {"sot": "force"}}, "the server itself"),
             ({"messages": [*SAID, {"role": "assistant", "content": "Well,"}]}, "begun already"),
             ({"messages": [{"role": "user", "content": "Write a poem on sleep."}]}, "one piece"),
-            ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "text only"),
+            ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "only text"),
             ({"messages": [{"role": "user", "content": " "}]}, "asks nothing"),
         ],
     )

@@ -148,12 +148,12 @@ def test_azure(server: Loopback, deployment: str | None) -> None:
 def test_tools_and_the_answer_to_them(server: Loopback, client: Any) -> None:
     wrapped = tersely.wrap(client, first_words())
     asked = [{"role": "user", "content": "What is the weather?"}]
-    answer = wrapped.chat.completions.create(model="gpt-4o", messages=asked, tools=[TOOL])
+    answer = wrapped.chat.completions.create(model="mine", messages=asked, tools=[TOOL])
     (call,) = answer.choices[0].message.tool_calls
     result = {"role": "tool", "tool_call_id": call.id, "content": LONG}
     # the SDK's own object goes back in, as people do
     said = [*asked, answer.choices[0].message, result]
-    wrapped.chat.completions.create(model="gpt-4o", messages=said, tools=[TOOL])
+    wrapped.chat.completions.create(model="mine", messages=said, tools=[TOOL])
     body = server.take()[-1].body
     assert body["messages"][1]["tool_calls"][0]["id"] == call.id
     assert body["messages"][2]["content"] == SHORT
