@@ -128,7 +128,7 @@ def test_a_session_sends_the_same_bytes_until_the_next_compaction(
         assert talks.faults("openai-chat", result.output) == []
         sent.append(result.output["messages"])
         done = [d.action for d in result.report.decisions if d.stage == "history"]
-        if until > 1 and done != ["compressed"]:
+        if until > 1 and "compressed" not in done:  # nor an old result made short
             assert sent[-1][: len(sent[-2]) - 1] == sent[-2][:-1], "what was cached changed"
     wishes = [w for turn in talk[:-2] for w in talks.WISHES if w in turn.user]
     told = json.dumps(sent[-1], ensure_ascii=False)
