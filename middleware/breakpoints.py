@@ -15,6 +15,7 @@ from typing import Any
 from tersely.middleware import adapters
 from tersely.middleware.adapter_anthropic import ANTHROPIC
 from tersely.middleware.leaves import BREAKPOINTS, field, role_of
+from tersely.middleware.pricing import pieces_of
 from tersely.prices import Price, price_of
 from tersely.prompt import Path, Prompt
 from tersely.report import spell
@@ -145,15 +146,9 @@ def _marked(request: Any, path: Path) -> Any:
 def _sizes(read: Prompt, model: str) -> list[tuple[Path, int]]:
     """The tokens of each text of a request, the tools' in front."""
     count = counter(model)
-    leaves = list(read.leaves)
-    sizes = count.many([read.tools, *(leaf.text for leaf in leaves)])
-    turns = [leaf.turn for leaf in leaves]
-    framed = [
-        size + (count.framing if i == 0 or turns[i - 1] != turns[i] else 0)
-        for i, size in enumerate(sizes[1:])
-    ]
-    paths = [("tools",), *(leaf.path for leaf in leaves)]
-    return list(zip(paths, [sizes[0], *framed], strict=True))
+    pieces = pieces_of(read, count.many, count.framing)
+    paths = [("tools",), *(leaf.path for leaf in read.leaves)]
+    return [(path, one.tokens) for path, one in zip(paths, pieces, strict=True)]
 
 
 def _upto(sizes: Sequence[tuple[Path, int]], path: Path) -> int:
