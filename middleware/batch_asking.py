@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Annotated, Any, Self
+from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from tersely.contracts import Backend, Completion, Request
-from tersely.errors import ConfigError, first_fault
 from tersely.middleware.batch_answers import Kept, Key
 from tersely.middleware.batch_soft import SoftWishes
+from tersely.middleware.settings import Settings
 from tersely.prompt import Prompt
 
 Ask = Callable[[Key, Sequence[Request]], "Future[list[Completion]]"]
 """Sends what a row asks."""
 
 
-class Generation(BaseModel):
+class Generation(Settings):
     """Who answers the rows of a job, and how they are asked.
 
     Rows that say nothing of it themselves have answers of `max_tokens` tokens at most, drawn at
@@ -30,24 +30,16 @@ class Generation(BaseModel):
     that pays, by the model itself, and stands there as a soft prompt (see `SoftWishes`).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    called = "generate"
+    alone = "backend"
 
     backend: Backend
     max_tokens: int = Field(default=256, ge=1)
     temperature: float = Field(default=0.0, ge=0)
     at_once: int = Field(default=16, ge=1)
     soft: Annotated[SoftWishes | None, BeforeValidator(SoftWishes.of)] = None
-
-    @classmethod
-    def of(cls, value: Any) -> Self | None:
-        """From a backend, or a mapping of these settings. Raises ConfigError."""
-        if value is None or isinstance(value, cls):
-            return value
-        given = value if isinstance(value, Mapping) else {"backend": value}
-        try:
-            return cls(**given)
-        except ValidationError as error:
-            raise ConfigError(f"generate {first_fault(error)}") from error
 
     @property
     def known(self) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from tersely.errors import ConfigError, RequestError, first_fault
+from tersely.errors import ConfigError, RequestError
 from tersely.middleware.adapters import look
 from tersely.middleware.batch_calls import asking
 from tersely.middleware.files import At, Block, Files, Made, Treat, files_of, kind_of, total
@@ -17,6 +17,7 @@ from tersely.middleware.jsonl import error_line
 from tersely.middleware.places import Codec
 from tersely.middleware.row_shapes import AnthropicBatch, Format, OpenAIBatch
 from tersely.middleware.rows import Treated, renewed
+from tersely.middleware.settings import Settings
 from tersely.prompt import Path as Place
 from tersely.prompt import messages_of
 
@@ -34,25 +35,15 @@ ORDERS = ("system", "developer")
 """Roles whose messages Anthropic wants apart."""
 
 
-class Wanted(BaseModel):
+class Wanted(Settings):
     """For whom rows become requests, which model is to answer, and how long an answer may be."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    called = "requests"
+    alone = "provider"
 
     provider: Provider
     model: str = ""
     max_tokens: int | None = Field(default=None, ge=1)
-
-    @classmethod
-    def of(cls, value: Any) -> Self | None:
-        """From a provider's name, or a mapping of these settings. Raises ConfigError."""
-        if value is None or isinstance(value, cls):
-            return value
-        given = value if isinstance(value, Mapping) else {"provider": value}
-        try:
-            return cls(**given)
-        except ValidationError as error:
-            raise ConfigError(f"requests {first_fault(error)}") from error
 
     def line(self, name: str, messages: list[Any], rest: Mapping[str, Any]) -> dict[str, Any]:
         """A line of the provider's batch file. Raises RequestError."""

@@ -7,19 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from tersely import registry
 from tersely.artefact import PAGE, page_of, settings_key
 from tersely.contracts import Backend, Request
-from tersely.errors import ConfigError, ModelError, RequestError, first_fault
+from tersely.errors import ConfigError, ModelError, RequestError
 from tersely.middleware.batch_heads import APART, LEAST, Beginning, Heads, of_rows
 from tersely.middleware.batch_worth import SharedHead, weighed
 from tersely.middleware.files import Block, Files
 from tersely.middleware.meter import meter
 from tersely.middleware.row_shapes import Format
+from tersely.middleware.settings import Settings
 from tersely.middleware.softened import Softened, check_takes
 from tersely.prompt import Prompt, Segment, messages_of
 from tersely.soft_artefact import RECIPE, SoftAbout, listed
@@ -29,7 +30,7 @@ STEPS = 1000
 """Into so many the bar is divided while something is learned."""
 
 
-class SoftWishes(BaseModel):
+class SoftWishes(Settings):
     """Which beginnings of rows are learned, and where they lie.
 
     What is learned goes into `folder`, and is found there and on the shelf by the text's hash. A
@@ -38,7 +39,8 @@ class SoftWishes(BaseModel):
     `soft`. `unfit` lets vectors be used that failed on what was held out.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    called = "soft"
+    alone = "folder"
 
     folder: Path
     least: int = Field(default=LEAST, ge=1)
@@ -46,17 +48,6 @@ class SoftWishes(BaseModel):
     turns: int = Field(default=40, ge=1)
     unfit: bool = False
     settings: Mapping[str, Any] = {}
-
-    @classmethod
-    def of(cls, value: Any) -> Self | None:
-        """From a folder, or a mapping of these settings. Raises ConfigError."""
-        if value is None or isinstance(value, cls):
-            return value
-        given = value if isinstance(value, Mapping) else {"folder": value}
-        try:
-            return cls(**given)
-        except ValidationError as error:
-            raise ConfigError(f"soft {first_fault(error)}") from error
 
 
 class _Unlearned(Exception):
